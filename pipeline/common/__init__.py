@@ -1,0 +1,1 @@
+"""What every stage shares: files, corpora, errors, command lines."""
