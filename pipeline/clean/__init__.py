@@ -1,0 +1,1 @@
+"""Cleaning single data sets, and merging them into one corpus."""
