@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskgraph.graph import Graph
+from taskgraph.optimize.base import get_subgraph
 from taskgraph.taskgraph import TaskGraph
 
 # digest -> id of a finished task whose artifacts are there, or why there is none ("" when nothing is known).
@@ -94,3 +96,11 @@ def _difference(meaning: Mapping[str, Any], earlier: Mapping[str, Any] | None) -
 
 def _show(value: Any) -> str:
     return "not set" if value is None else str(value)
+
+
+def apply_plan(graph: TaskGraph, plan: Plan) -> TaskGraph:
+    """The graph of the tasks to run, keyed by new task ids, with all references to other tasks filled in."""
+    needed = plan.run.keys() | plan.reused.keys()
+    edges = frozenset(edge for edge in graph.graph.edges if edge[0] in plan.run)
+    part = TaskGraph({label: graph.tasks[label] for label in needed}, Graph(frozenset(needed), edges))
+    return get_subgraph(part, set(), set(plan.reused), dict(plan.reused), "none")

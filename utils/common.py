@@ -1,0 +1,64 @@
+"""What the commands share: where runs lie, how errors end, how a config is named on the command line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from limbeck_taskgraph.config_file import ConfigError, load_training_config
+from limbeck_taskgraph.generate import ContinuationNotSupported
+from limbeck_taskgraph.target_tasks import UnknownStage
+from limbeck_taskgraph.training_config import TrainingConfig
+from pipeline.common.errors import UserError
+
+EXIT_WRONG_INPUT = 2
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command's body; errors meant for people are printed, not raised."""
+    try:
+        return command()
+    except ConfigError as error:
+        count = str(error).count("\n") + 1
+        print(f"error: the training config has {count} error{'s' if count > 1 else ''}:\n{error}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
+    except (UserError, UnknownStage, ContinuationNotSupported) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
+    except BrokenPipeError:
+        # The reader (head, less) has gone; nothing more is to be said to it.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        return 0
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """`CONFIG` or `--config CONFIG`."""
+    parser.add_argument("config_position", nargs="?", metavar="CONFIG", help="a training config (YAML)")
+    parser.add_argument("--config", dest="config_flag", metavar="CONFIG", help="the same as a flag")
+
+
+def config_path(options: argparse.Namespace) -> str:
+    """The config that the command line names. Raises UserError when it names none."""
+    path: str | None = options.config_flag or options.config_position
+    if not path:
+        raise UserError("no training config given: name one, such as configs/demo-en-de.yml")
+    return path
+
+
+def read_config(options: argparse.Namespace) -> TrainingConfig:
+    """Read the config that the command line names, and print its warnings."""
+    config = load_training_config(config_path(options))
+    for warning in config.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
+    return config
+
+
+def add_runs_argument(parser: argparse.ArgumentParser) -> None:
+    """`--runs FOLDER`, where the local engine keeps everything."""
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path(os.environ.get("LIMBECK_RUNS", "runs")),
+        help="the folder of runs: state, logs and artifacts (default: $LIMBECK_RUNS or ./runs)",
+    )

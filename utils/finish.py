@@ -1,0 +1,37 @@
+"""What a person sees when a run has ended well: the figures, a few translations, and where everything lies."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from limbeck_engines.local import LocalEngine
+from pipeline.evaluate.table import summary_table
+
+SAMPLES = 4
+
+
+def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
+    """Print the closing lines of a run from its tasks (label -> task id); returns exit code 0."""
+    report = _artifact(engine, tasks, "report-", "report.html")
+    export = _artifact(engine, tasks, "export-", "export")
+    if report:
+        content = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
+        print("\n" + summary_table(content["metrics"]))
+        for sample in content["samples"][:SAMPLES]:
+            print(f"\n  source     {sample['source']}\n  reference  {sample['reference']}")
+            for name, text in sample["hypotheses"].items():
+                print(f"  {name:<10} {text}")
+    print()
+    if export:
+        print(f"model   {export}\n        limbeck translate {export}")
+    if report:
+        print(f"report  {report}")
+    if not export and not report:
+        for label, task_id in sorted(tasks.items()):
+            print(f"  {label}  {engine.artifact_path(task_id, 'public/build')}")
+    return 0
+
+
+def _artifact(engine: LocalEngine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:
+    task_id = next((task_id for label, task_id in sorted(tasks.items()) if label.startswith(label_prefix)), None)
+    return engine.artifact_path(task_id, f"public/build/{name}") if task_id else None

@@ -1,0 +1,75 @@
+"""Print the definition of the training config: as JSON Schema, or as the table that docs/training-config.md holds."""
+
+import argparse
+import json
+import sys
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from limbeck_taskgraph.training_config import Section, TrainingConfig
+from pydantic.fields import FieldInfo
+
+EXAMPLES = """examples:
+  limbeck schema > training-config.schema.json      for an editor's completion
+  limbeck schema --format table
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and print the schema."""
+    parser = argparse.ArgumentParser(
+        prog="limbeck schema",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--format", choices=["json", "table"], default="json")
+    options = parser.parse_args(arguments)
+    sys.stdout.write(json_schema() if options.format == "json" else markdown_table())
+    print()
+    return 0
+
+
+def json_schema() -> str:
+    """The training config as JSON Schema (draft 2020-12)."""
+    return json.dumps(TrainingConfig.model_json_schema(by_alias=True), indent=2)
+
+
+def markdown_table() -> str:
+    """Every key of the training config with its values, default and meaning, as a Markdown table."""
+    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key, field in _fields(TrainingConfig, ""):
+        default = "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+        lines.append(f"| `{key}` | {_values(field.annotation)} | {default} | {field.description or ''} |")
+    return "\n".join(lines)
+
+
+def _fields(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _fields(field.annotation, f"{key}.")
+        else:
+            yield key, field
+
+
+def _values(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is typing.Annotated:
+        return _values(get_args(annotation)[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_values(arg) for arg in get_args(annotation) if arg is not type(None))
+    if origin is list:
+        return f"list of {_values(get_args(annotation)[0])}"
+    if origin is dict:
+        return "mapping"
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
+    return names.get(annotation, str(annotation))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
