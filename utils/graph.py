@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck_taskgraph.generate import generate_graph
 from taskgraph.taskgraph import TaskGraph
 
+from limbeck_taskgraph.generate import generate_graph
 from utils.common import add_config_argument, read_config, run_command
 from utils.graph_html import graph_page
 

@@ -30,9 +30,7 @@ def graph_page(graph: TaskGraph) -> str:
         reads[graph.tasks[label].kind].add(graph.tasks[dep].kind)
     lists = "\n".join(
         f"<details><summary>{html.escape(kind)} ({len(labels)})</summary><ul>"
-        + "".join(
-            f"<li>{html.escape(label)}: {html.escape(graph.tasks[label].description)}</li>" for label in labels
-        )
+        + "".join(f"<li>{html.escape(label)}: {html.escape(graph.tasks[label].description)}</li>" for label in labels)
         + "</ul></details>"
         for kind, labels in kinds.items()
     )

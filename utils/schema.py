@@ -8,8 +8,9 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from limbeck_taskgraph.training_config import Section, TrainingConfig
 from pydantic.fields import FieldInfo
+
+from limbeck_taskgraph.training_config import Section, TrainingConfig
 
 EXAMPLES = """examples:
   limbeck schema > training-config.schema.json      for an editor's completion

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines
-
 from utils.common import run_command
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from typing import Any
 import slugid
 from limbeck_engines.base import Resources, Task
 from limbeck_engines.local import LocalEngine
+from taskgraph.taskgraph import TaskGraph
+
 from limbeck_taskgraph.generate import generate_graph, worker_resources
 from limbeck_taskgraph.reuse import Plan, apply_plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig
-from taskgraph.taskgraph import TaskGraph
-
 from utils.common import add_config_argument, add_runs_argument, config_path, read_config, run_command
 from utils.finish import finish_run
 
@@ -64,13 +64,20 @@ def _train(options: argparse.Namespace) -> int:
     print(describe_plan(graph, plan))
     if options.dry_run:
         return 0
-    if plan.run and not options.yes and sys.stdin.isatty() and input("Run these tasks? [Y/n] ").strip().lower()[:1] == "n":
+    if (
+        plan.run
+        and not options.yes
+        and sys.stdin.isatty()
+        and input("Run these tasks? [Y/n] ").strip().lower()[:1] == "n"
+    ):
         return 0
     if not plan.run:
         return finish_run(engine, plan.reused)
     subgraph = apply_plan(graph, plan)
     group_id = slugid.nice()
-    engine.submit(group_id, config.experiment.name, engine_tasks(subgraph), Path(config_path(options)).read_text("utf-8"))
+    engine.submit(
+        group_id, config.experiment.name, engine_tasks(subgraph), Path(config_path(options)).read_text("utf-8")
+    )
     summary = engine.run(group_id)
     print(summary.text())
     if not summary.succeeded:

@@ -1,0 +1,35 @@
+"""What all tests share."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from limbeck_taskgraph.config_file import parse_training_config
+from limbeck_taskgraph.training_config import TrainingConfig
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class ConfigMaker:
+    """Makes training configs from the smallest one that is valid."""
+
+    def values(self, **sections: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "experiment": {"name": "test", "src": "en", "trg": "de"},
+            "datasets": {"train": ["gettext_one", "gettext_two"], "devtest": ["gettext_dev"], "test": ["gettext_test"]},
+            "taskcluster": {"split-chunks": 3},
+        }
+        for key, value in sections.items():
+            key = key.replace("_", "-")
+            values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+        return values
+
+    def __call__(self, **sections: Any) -> TrainingConfig:
+        return parse_training_config(yaml.safe_dump(self.values(**sections)))
+
+
+@pytest.fixture
+def make_config() -> ConfigMaker:
+    return ConfigMaker()

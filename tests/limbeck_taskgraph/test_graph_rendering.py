@@ -1,0 +1,192 @@
+"""Configs -> graphs: what is there, what it reads, and that nothing dangles."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limbeck_taskgraph.catalogue import ROOT, load_catalogue
+from limbeck_taskgraph.config_file import load_training_config
+from limbeck_taskgraph.generate import ContinuationNotSupported, generate_graph
+from limbeck_taskgraph.target_tasks import UnknownStage
+
+PROJECT = ROOT.parent
+MONO = {"mono-src": ["file_/data/mono.[LANG].zst"], "mono-trg": ["file_/data/mono.[LANG].zst"]}
+
+
+def labels(config: Any) -> set[str]:
+    return set(generate_graph(config).tasks)
+
+
+def kinds(config: Any) -> set[str]:
+    return {task.kind for task in generate_graph(config)}
+
+
+def test_without_mono_the_graph_needs_no_backward_model(make_config: Any) -> None:
+    assert kinds(make_config()) == {
+        "dataset", "corpus-clean-parallel", "corpus-merge-parallel", "corpus-merge-devset", "build-vocab",
+        "corpus-align-parallel", "train-teacher-model", "distillation-parallel-src-chunk",
+        "distillation-parallel-src-translate", "distillation-parallel-src-extract-best",
+        "distillation-parallel-src-dechunk-translations", "corpus-merge-distillation", "corpus-align-distillation",
+        "distillation-corpus-build-shortlist", "distillation-student-model-train",
+        "distillation-student-model-quantize", "evaluate", "export", "report", "all-pipeline",
+    }  # fmt: skip
+
+
+def test_with_mono_every_kind_is_there(make_config: Any) -> None:
+    every = {path.name for path in (ROOT / "kinds").iterdir()}
+    assert kinds(make_config(datasets=MONO)) == every
+
+
+def test_a_filter_fraction_asks_for_a_backward_model(make_config: Any) -> None:
+    found = kinds(make_config(experiment={"distillation-filter-fraction": 0.1}))
+    assert {"backtranslations-train-backwards-model", "distillation-corpus-final-filtering"} <= found
+    none = kinds(make_config(experiment={"distillation-filter-fraction": 0}, datasets=MONO))
+    assert "distillation-corpus-final-filtering" not in none
+    assert "backtranslations-train-backwards-model" in none
+
+
+def test_labels_are_the_fields(make_config: Any) -> None:
+    found = labels(make_config(datasets=MONO, experiment={"teacher-ensemble": 2}))
+    for label in [
+        "dataset-gettext-one-en-de",
+        "corpus-clean-parallel-gettext-one-en-de",
+        "corpus-merge-mono-src-en",
+        "corpus-merge-mono-trg-de",
+        "train-teacher-model-en-de-1",
+        "train-teacher-model-en-de-2",
+        "backtranslations-mono-trg-translate-en-de-3/3",
+        "distillation-parallel-src-extract-best-en-de-1/3",
+        "evaluate-teacher-ensemble-gettext-test-en-de",
+        "evaluate-teacher-gettext-test-en-de-2",
+        "evaluate-quantized-gettext-test-en-de",
+        "export-en-de",
+    ]:
+        assert label in found
+    assert "evaluate-teacher-ensemble-gettext-test-en-de" not in labels(make_config(datasets=MONO))
+
+
+def test_each_chunk_reads_its_own_chunk_and_every_teacher(make_config: Any) -> None:
+    graph = generate_graph(make_config(experiment={"teacher-ensemble": 2}))
+    task = graph.tasks["distillation-parallel-src-translate-en-de-2/3"]
+    fetched = {(f["dest"], f["artifact"]) for f in fetches(task)}
+    assert ("distillation-parallel-src-chunk-en-de", "public/build/file.2.zst") in fetched
+    teachers = {dest for dest, _ in fetched if dest.startswith("train-teacher")}
+    assert teachers == {"train-teacher-model-en-de-1", "train-teacher-model-en-de-2"}
+    command = task.task["payload"]["command"][0][-1]
+    assert command.count("--model ") == 2
+    dechunk = graph.tasks["distillation-parallel-src-dechunk-translations-en-de"]
+    chunks = re.findall(r"file\.(\d)\.nbest\.out\.zst", dechunk.task["payload"]["command"][0][-1])
+    assert chunks == ["1", "2", "3"]
+
+
+def test_every_file_that_a_command_reads_is_fetched_and_every_fetch_is_made(make_config: Any) -> None:
+    graph = generate_graph(make_config(datasets=MONO, experiment={"teacher-ensemble": 2}))
+    for task in graph:
+        if not task.task["payload"]:
+            continue
+        command = task.task["payload"]["command"][0][-1]
+        read = {path.rstrip("'") for path in re.findall(r'"\$MOZ_FETCHES_DIR"/(\S+)', command)}
+        assert read <= {f"{f['dest']}/{f['artifact'].removeprefix('public/build/')}" for f in fetches(task)}, task.label
+        assert {f["dest"] for f in fetches(task)} == set(task.dependencies.values())
+        assert "None" not in command
+        assert "{" not in re.sub(r"'[^']*'", "", command), command
+
+
+def fetches(task: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(task.task["payload"]["env"]["MOZ_FETCHES"]["task-reference"])
+    return found
+
+
+def test_every_flag_of_every_command_is_known_to_its_step(make_config: Any) -> None:
+    graph = generate_graph(make_config(datasets=MONO, experiment={"cleaning": {"default": {"max-words": 100}}}))
+    by_module: dict[str, set[str]] = {}
+    for task in graph:
+        if task.task["payload"]:
+            words = task.task["payload"]["command"][0][-1].split()
+            by_module.setdefault(words[3], set()).update(word for word in words if word.startswith("--"))
+    for module, flags in by_module.items():
+        text = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+        known = set(re.findall(r"--[a-z0-9-]+", text.stdout))
+        assert flags <= known, f"{module}: {flags - known}"
+
+
+def test_digests_follow_meaning_only(make_config: Any) -> None:
+    def digests(**sections: Any) -> dict[str, str]:
+        return {task.label: task.attributes["digest"] for task in generate_graph(make_config(**sections))}
+
+    same = digests()
+    assert same == digests(experiment={"name": "another-name"}) | {
+        label: same[label] for label in same if label.startswith(("report", "all-pipeline"))
+    }
+    other = digests(experiment={"trg": "fr"})
+    assert not set(same.values()) & set(other.values())
+    chunks = [digest for label, digest in same.items() if "-translate-" in label]
+    assert len(set(chunks)) == 3
+
+
+def test_target_stage_limits_the_graph(make_config: Any) -> None:
+    found = labels(make_config(target_stage="build-vocab"))
+    assert "build-vocab-en-de" in found
+    assert not any("train" in label for label in found)
+    assert "evaluate-teacher-gettext-test-en-de-1" in labels(make_config(target_stage="evaluate-teacher"))
+    assert "backtranslations-train-backwards-model-en-de" in labels(
+        make_config(target_stage="backtranslations-train-backwards-model")
+    )
+    with pytest.raises(UnknownStage, match="found 'nonsense'; stages of this config: all-pipeline"):
+        labels(make_config(target_stage="nonsense"))
+
+
+def test_a_data_set_of_several_uses_is_imported_once(make_config: Any) -> None:
+    found = labels(make_config(datasets={"devtest": ["gettext_test"]}))
+    assert len([label for label in found if label.startswith("dataset-gettext-test")]) == 1
+
+
+def test_without_test_sets_there_is_no_evaluation_but_a_report(make_config: Any) -> None:
+    found = kinds(make_config(datasets={"test": []}))
+    assert "evaluate" not in found
+    assert {"report", "export"} <= found
+
+
+def test_continuation_is_refused_not_ignored(make_config: Any) -> None:
+    with pytest.raises(ContinuationNotSupported):
+        labels(make_config(continuation={"vocab": {"src": "a", "trg": "b"}}))
+
+
+def test_rendering_is_deterministic(make_config: Any) -> None:
+    config = make_config(datasets=MONO)
+    assert generate_graph(config).to_json() == generate_graph(config).to_json()
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_example_config_renders(path: Path) -> None:
+    assert generate_graph(load_training_config(path)).tasks
+
+
+def test_the_catalogue_names_kinds_that_exist() -> None:
+    for artifact_type in load_catalogue().values():
+        for kind in artifact_type.made_by:
+            assert (ROOT / "kinds" / kind / "kind.yml").is_file(), f"{artifact_type.name}: {kind}"
+
+
+def test_it_renders_from_a_folder_without_git(tmp_path: Path) -> None:
+    for name in ("taskcluster", "pipeline", "utils", "configs"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    config = next(iter(sorted((tmp_path / "configs").glob("*.yml"))))
+    done = subprocess.run(
+        [sys.executable, "-m", "utils.graph", "--config", str(config), "--format", "json"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:{tmp_path / 'taskcluster'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    task = next(iter(json.loads(done.stdout).values()))
+    assert {"label", "kind", "task", "dependencies", "attributes"} <= task.keys()
+    assert str(tmp_path) in task["task"]["metadata"]["source"]
