@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from operator import eq
 
-from pipeline.clean.identify import language_test
+from pipeline.clean.identify import language_judge
 from pipeline.clean.languages import character_weight, is_unspaced, not_letters
 from pipeline.clean.normalise import is_damaged
 from pipeline.clean.rules import Rules, Threshold, rules_for
@@ -21,14 +21,14 @@ LENGTH_SLACK = 15  # characters added to both sides before lengths are compared
 LONGEST_PHRASE = 10  # words of the longest phrase whose repetition is looked for
 SIMILAR_FROM = 5  # words of a side from which on a high overlap makes it a copy
 COPY_FROM = 2  # words from which on equal sides are a copy: "OK" and "Version" are translations
-IDENTIFY_FROM = 4  # words from which on a language can be told
-IDENTIFY_FROM_UNSPACED = 10
+SURE_FROM = 6  # words from which on the margin of language identification is enough; it grows as 1/words below
 
 _NOT_ASCII_LETTERS = bytes(set(range(256)) - set((string.ascii_letters + " ").encode()))
 _NOT_ASCII_DIGITS = bytes(set(range(256)) - set(string.digits.encode()))
 _DIGITS = re.compile(r"\d+")
 _SPACED_RUN = re.compile(rf"[^\s{UNSPACED}]+")
-_URL = re.compile(r"(?:\bhttps?|\bftp)://[^\s<>\"']+|\bwww\.[^\s<>\"']+", re.IGNORECASE)
+_URL = re.compile(r"\b(?:https?://|ftp://|www\.)\w", re.IGNORECASE)
+_MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}|%[\d$.*+-]*(?:\([^()]*\))?\w+|&\w+;|\\\w|\S*[\d_@\\]\S*")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
 
 
@@ -43,8 +43,8 @@ class SideCheck:
         self._max_words = rules.max_words or float("inf")
         self._max_word_length = rules.max_word_length or float("inf")
         self._repeats = rules.repeated_text or float("inf")
-        self._identify_from = IDENTIFY_FROM_UNSPACED if self.unspaced else IDENTIFY_FROM
-        self._may_be = language_test(language, float(rules.language)) if rules.language is not False else None
+        self._judge = language_judge(language) if rules.language else None
+        self._margin = float(rules.language)
 
     def words(self, text: str) -> list[str]:
         """Words between spaces, or characters where the script has no spaces."""
@@ -81,12 +81,17 @@ class SideCheck:
         return None
 
     def wrong_language(self, text: str) -> bool:
-        """Whether a text that is long enough to tell is clearly in another language."""
-        if self._may_be is None or (text.count(" ") + 1 < self._identify_from and not self.unspaced):
+        """Whether a text of two words or more is clearly in another language: the shorter it is, the clearer."""
+        if self._judge is None or (" " not in text and not self.unspaced):
             return False
-        if self.unspaced and len(text) < self._identify_from:
+        if self._judge(text) <= self._margin:
             return False
-        return not self._may_be(text)
+        # A second look without what belongs to no language: is there enough left, and is it still foreign?
+        words = [word for word in _MARKUP.sub(" ", text).split() if len(word) > 1]
+        size = sum(map(len, words)) // 2 if self.unspaced else len(words)
+        if size < 2:
+            return False
+        return self._judge(" ".join(words)) > self._margin * max(1, SURE_FROM / size)
 
     def _repeated(self, words: list[str]) -> bool:
         times = int(self._repeats)
@@ -147,15 +152,16 @@ def _numbers_differ(src: str, trg: str, share: float) -> bool:
     trg_digits = trg.encode().translate(None, _NOT_ASCII_DIGITS)
     if src_digits == trg_digits or sorted(src_digits) == sorted(trg_digits):
         return False
-    src_numbers, trg_numbers = _numbers(src), _numbers(trg)
+    shortest = 2 if src_digits and trg_digits else 3  # "ten dollars" is "10 Dollar", but nobody spells out 2013
+    src_numbers, trg_numbers = _numbers(src, shortest), _numbers(trg, shortest)
     total = src_numbers.total() + trg_numbers.total()
     return total > 0 and 2 * (src_numbers & trg_numbers).total() < share * total
 
 
-def _numbers(text: str) -> Counter[str]:
-    """Runs of two or more digits of any script, in ASCII digits."""
-    runs = ("".join(str(unicodedata.digit(char)) for char in run) for run in _DIGITS.findall(text) if len(run) > 1)
-    return Counter(runs)
+def _numbers(text: str, shortest: int) -> Counter[str]:
+    """Runs of at least so many digits of any script, in ASCII digits."""
+    runs = (run for run in _DIGITS.findall(text) if len(run) >= shortest)
+    return Counter("".join(str(unicodedata.digit(char)) for char in run) for run in runs)
 
 
 def _addresses_differ(src: str, trg: str) -> bool:

@@ -9,6 +9,7 @@ from pipeline.clean.languages import identifier_codes
 from pipeline.common.errors import UserError
 
 _CANDIDATES = 12
+_UNSEEN = 7.0  # HeLI's penalty for a word that a language has no n-gram of
 _NO_LANGUAGE = frozenset({"zxx", "und"})  # no linguistic content; nothing recognised
 
 logger = logging.getLogger(__name__)
@@ -22,12 +23,12 @@ def _identifier() -> Any:
     return Identifier()
 
 
-def language_test(language: str, margin: float) -> Callable[[str], bool]:
-    """A function that says whether a text may be in a language.
+def language_judge(language: str) -> Callable[[str], float]:
+    """A function that says how much likelier a text is in another language than in the expected one.
 
-    It may when no other language is likelier by more than `margin`, in log10 probability per word (the mean that HeLI
-    compares). A margin keeps text between dialects and neighbours (German/Swiss German, Danish/Norwegian) and lines full
-    of names or code, which a bare "most likely language" would drop.
+    In log10 probability per word (the mean that HeLI compares); 0 when the expected language is the likeliest, or the
+    text has no language. A graded answer lets a caller keep text between dialects and neighbours (German/Swiss German,
+    Danish/Norwegian) and lines full of names or code, which a bare "most likely language" would drop.
 
     Raises UserError when the identifier does not know the language.
     """
@@ -41,11 +42,11 @@ def language_test(language: str, margin: float) -> Callable[[str], bool]:
     identify, identify_top = identifier.identify, identifier.identify_topk_with_score
     fine = codes | _NO_LANGUAGE
 
-    def may_be(text: str) -> bool:
+    def excess(text: str) -> float:
         if identify(text, True) in fine:
-            return True
+            return 0.0
         best = identify_top(text, _CANDIDATES)  # (code, -log10 probability per word), best first
-        expected = min((score for code, score in best if code in codes), default=best[-1][1] + margin)
-        return bool(expected - best[0][1] <= margin)
+        expected = min((score for code, score in best if code in codes), default=_UNSEEN)
+        return float(expected - best[0][1])
 
-    return may_be
+    return excess

@@ -13,8 +13,8 @@ CHARACTERS_PER_ENGLISH = {"zh": 0.3, "yue": 0.3, "ja": 0.45, "ko": 0.5, "he": 0.
 # First words of the Unicode names of a language's letters. Latin is always allowed beside them (names, code, units).
 # A language that is not listed may use any letter.
 _SCRIPTS = {
-    "LATIN": "af az bs ca cs cy da de en eo es et eu fi fo fr fy ga gl ha hr ht hu id ig is it jv la lb lt lv mg mi ms mt"
-    " nb nl nn no oc pl pt ro rw sk sl sm sn so sq st su sv sw tk tl tr uz vi xh yo zu",
+    "LATIN": "af az bs ca cs cy da de en eo es et eu fi fo fr fy ga gl ha hr ht hu id ig is it jv la lb lt lv mg mi"
+    " ms mt nb nl nn no oc pl pt ro rw sk sl sm sn so sq st su sv sw tk tl tr uz vi xh yo zu",
     "CYRILLIC": "ru uk be bg mk sr ky tg tt ba cv kk mn az uz sr",
     "GREEK": "el",
     "ARABIC": "ar fa ur ps ckb sd ug",
@@ -70,7 +70,7 @@ def is_unspaced(language: str) -> bool:
 
 
 def identifier_codes(language: str) -> tuple[str, ...]:
-    """ISO 639-3 codes that a language identifier may rightly give for a language; three-letter codes stand for themselves."""
+    """ISO 639-3 codes, any of which the identifier may rightly give; three-letter codes stand for themselves."""
     base = base_language(language)
     return _CODES.get(base, (base,))
 

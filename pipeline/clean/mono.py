@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.clean.checks import SideCheck
 from pipeline.clean.normalise import normalise
-from pipeline.clean.rules import RULE_NAMES, check_overrides, describe_rules, rules_for
+from pipeline.clean.rules import MONO_RULE_NAMES, check_overrides, describe_rules, rules_for
 from pipeline.clean.summary import PROGRESS_STEP, finish
 from pipeline.common.command import json_argument, run_command
 from pipeline.common.files import read_lines, write_lines
@@ -22,8 +22,6 @@ EXAMPLE = """example:
     --removed removed.zst --rules '{"max-words": 100}'
 
 """
-PAIR_RULES = ("length-ratio", "number-mismatch", "url-mismatch", "copied-text")
-MONO_RULES = tuple(name for name in RULE_NAMES if name not in PAIR_RULES)
 
 
 def clean(
@@ -31,7 +29,7 @@ def clean(
 ) -> dict[str, Any]:
     """Clean one corpus and return its statistics. Overrides of rules that compare two sides are checked and ignored."""
     check = SideCheck(language, rules_for(language, check_overrides(overrides)))
-    removed = dict.fromkeys(MONO_RULES, 0)
+    removed = dict.fromkeys(MONO_RULE_NAMES, 0)
     read = modified = 0
     progress = Progress(f"cleaning {dataset}", "lines")
     with write_lines(removed_path) as removed_file, write_lines(output_path) as kept_file:

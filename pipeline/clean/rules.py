@@ -15,8 +15,15 @@ from pipeline.common.errors import UserError
 Threshold = bool | int | float
 
 
-def _rule(default: Threshold, meaning: str, *, unspaced: Threshold | None = None, at_most: float | None = None) -> Any:
-    metadata = {"default": default, "meaning": meaning, "unspaced": unspaced, "at_most": at_most}
+def _rule(
+    default: Threshold,
+    meaning: str,
+    *,
+    pair: bool = False,
+    unspaced: Threshold | None = None,
+    at_most: float | None = None,
+) -> Any:
+    metadata = {"default": default, "meaning": meaning, "pair": pair, "unspaced": unspaced, "at_most": at_most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -27,34 +34,46 @@ class Rules:
     mojibake: bool = _rule(True, "a side holds U+FFFD, private-use characters or double-encoded UTF-8 beyond repair")
     empty: bool = _rule(True, "a side is empty after normalisation")
     max_words: int | bool = _rule(150, "a side has more words than this", unspaced=300)
-    max_word_length: int | bool = _rule(60, "a side has a word of more characters than this")
+    max_word_length: int | bool = _rule(80, "a side has a word of more characters than this")
     alphabetic_words: float | bool = _rule(
-        0.4, "less than this share of a side's words hold a letter of the language's script or Latin", at_most=1
+        0.3, "less than this share of a side's words hold a letter of the language's script or Latin", at_most=1
     )
     alphabetic_characters: float | bool = _rule(
-        0.4, "less than this share of a side's visible characters are such letters", at_most=1
+        0.3, "less than this share of a side's visible characters are such letters", at_most=1
     )
-    repeated_text: int | bool = _rule(4, "a side repeats a phrase of 1-10 words this many times in a row", unspaced=8)
+    repeated_text: int | bool = _rule(5, "a side repeats a phrase of 1-10 words this many times in a row", unspaced=8)
     length_ratio: float | bool = _rule(
         2.5,
         "one side is this many times longer than the other, in characters, with 15 added to both for the sake of short "
         "text and the characters of dense scripts weighted",
+        pair=True,
     )
     number_mismatch: float | bool = _rule(
-        0.5, "less than this share of the numbers of two or more digits stands on both sides", at_most=1
+        0.5,
+        "less than this share of the numbers of two or more digits stands on both sides (three or more where a side "
+        "has no digits, as it may spell them out)",
+        pair=True,
+        at_most=1,
     )
-    url_mismatch: bool = _rule(True, "the sides differ in their number of web or e-mail addresses")
+    url_mismatch: bool = _rule(True, "the sides differ in their number of web or e-mail addresses", pair=True)
     copied_text: float | bool = _rule(
-        0.8, "at least this share of the words is the same on both sides; equal sides always are, from two words on", at_most=1
+        0.9,
+        "at least this share of the words is the same on both sides, or the sides are equal but for case and have two "
+        "words or more",
+        pair=True,
+        at_most=1,
     )
     language: float | bool = _rule(
         0.5,
-        "another language is likelier by more than this (difference of log10 probabilities per word), in segments of "
-        "four words or more",
+        "another language is likelier by more than this (difference of log10 probabilities per word; 6/n times as much "
+        "is asked of a segment of n < 6 words)",
     )
 
 
 RULE_NAMES = tuple(field.name.replace("_", "-") for field in dataclasses.fields(Rules))
+MONO_RULE_NAMES = tuple(
+    name for name, field in zip(RULE_NAMES, dataclasses.fields(Rules), strict=True) if not field.metadata["pair"]
+)
 
 
 def rules_for(language: str, overrides: Mapping[str, Threshold]) -> Rules:

@@ -26,8 +26,8 @@ def finish(stats: dict[str, Any], stats_path: Path, *outputs: Path) -> None:
             raise UserError(f"data set {stats['dataset']} has no lines to clean")
         worst = max(removed, key=lambda rule: removed[rule])
         raise UserError(
-            f"cleaning left nothing of data set {stats['dataset']}: of {stats['read']:,} lines the rule {worst!r} removed "
-            f"{removed[worst]:,}; check the data set's languages, or change the rule for it"
+            f"cleaning left nothing of data set {stats['dataset']}: of {stats['read']:,} lines the rule {worst!r} "
+            f"removed {removed[worst]:,}; check the data set's languages, or change the rule for it"
         )
     shares = ", ".join(f"{rule} {count:,}" for rule, count in removed.items() if count)
     logger.info(f"kept {stats['kept']:,} of {stats['read']:,} lines; removed: {shares or 'none'}")
