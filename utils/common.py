@@ -1,11 +1,14 @@
 """What the commands share: where runs lie, how errors end, how a config is named on the command line."""
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from limbeck_engines.base import DONE
+from limbeck_engines.store import GroupRow, Store, TaskRow
 from limbeck_taskgraph.config_file import ConfigError, load_training_config
 from limbeck_taskgraph.generate import ContinuationNotSupported
 from limbeck_taskgraph.target_tasks import UnknownStage
@@ -62,3 +65,37 @@ def add_runs_argument(parser: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("LIMBECK_RUNS", "runs")),
         help="the folder of runs: state, logs and artifacts (default: $LIMBECK_RUNS or ./runs)",
     )
+
+
+def find_group(store: Store, group_id: str | None) -> GroupRow:
+    """The group whose id begins so, or the newest. Raises UserError when there is none, or more than one."""
+    groups = store.groups()
+    if not groups:
+        raise UserError(f"nothing has run in {store.layout.root} yet")
+    if group_id is None:
+        return groups[0]
+    found = [group for group in groups if group.group_id.startswith(group_id)]
+    if len(found) != 1:
+        count = "no group" if not found else f"{len(found)} groups"
+        raise UserError(f"{count} of {store.layout.root} begins with {group_id}: limbeck status --groups lists them")
+    return found[0]
+
+
+def find_task(store: Store, name: str, done: bool = False) -> TaskRow:
+    """The task with that id, or the newest with that label (`done`: the newest that is finished).
+
+    Raises UserError with the nearest label when there is none.
+    """
+    row = store.find_task(name)
+    if row:
+        return row
+    labels: dict[str, None] = {}
+    for group in store.groups():
+        for task in store.tasks(group.group_id):
+            if task.label == name and (not done or task.state in DONE):
+                return task
+            labels[task.label] = None
+    close = difflib.get_close_matches(name, labels, n=1)
+    hint = f"; did you mean {close[0]}?" if close and close[0] != name else ""
+    finished = "finished " if done else ""
+    raise UserError(f"no {finished}task {name} in {store.layout.root}{hint}")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import slugid
-from limbeck_engines.base import Resources, Task
 from limbeck_engines.local import LocalEngine
 from taskgraph.taskgraph import TaskGraph
 
+from limbeck_engines.base import Resources, Task
 from limbeck_taskgraph.generate import generate_graph, worker_resources
 from limbeck_taskgraph.reuse import Plan, apply_plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -102,7 +102,11 @@ def plan_run(
             return f"start-task-prefix is {prefix}"
         return None
 
-    return make_plan(graph, targets, engine.lookup, engine.earlier_meaning, fresh)
+    def earlier_meaning(label: str) -> Mapping[str, Any] | None:
+        row = engine.store.latest_by_label(label)
+        return row.definition["extra"]["limbeck"] if row else None
+
+    return make_plan(graph, targets, engine.store.lookup, earlier_meaning, fresh)
 
 
 def describe_plan(graph: TaskGraph, plan: Plan) -> str:

@@ -8,8 +8,8 @@ from taskgraph.graph import Graph
 from taskgraph.optimize.base import get_subgraph
 from taskgraph.taskgraph import TaskGraph
 
-# digest -> id of a finished task whose artifacts are there, or why there is none ("" when nothing is known).
-Lookup = Callable[[str], tuple[str | None, str]]
+# digest -> id of a finished task whose artifacts are there
+Lookup = Callable[[str], str | None]
 # label -> the meaning (extra.limbeck) of the nearest earlier task
 Earlier = Callable[[str], Mapping[str, Any] | None]
 
@@ -45,12 +45,11 @@ def make_plan(
         if label in plan.run or label in plan.reused:
             continue
         task = graph.tasks[label]
-        digest = task.attributes["digest"]
-        found, note = (existing[label], "") if label in existing else lookup(digest)
-        if found and label not in forced:
+        found = None if label in forced else existing.get(label) or lookup(task.attributes["digest"])
+        if found:
             plan.reused[label] = found
             continue
-        plan.run[label] = forced.get(label) or note or _difference(task.task["extra"]["limbeck"], earlier(label))
+        plan.run[label] = forced.get(label) or _difference(task.task["extra"]["limbeck"], earlier(label))
         queue.extend(sorted(task.dependencies.values()))
     return plan
 
@@ -72,7 +71,7 @@ def _difference(meaning: Mapping[str, Any], earlier: Mapping[str, Any] | None) -
     if earlier is None:
         return "has not run before"
     if earlier["digest"] == meaning["digest"]:
-        return "was not finished"
+        return "what it made is gone or damaged"
     if earlier["version"] != meaning["version"]:
         return f"the stage's version is {meaning['version']}, was {earlier['version']}"
     for section in ("parameters", "variables"):

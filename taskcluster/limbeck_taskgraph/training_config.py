@@ -178,7 +178,7 @@ class TrainingConfig(Section):
     target_stage: str = Field(default="all-pipeline", description="what to run up to: a kind of task, or a stage")
     previous_group_ids: list[str] = Field(
         default_factory=list,
-        description="look for finished tasks in these groups only; finished tasks are found anyway",
+        description="accepted from existing configs; finished tasks of every earlier run are found by their digests",
     )
     start_task_prefix: str | None = Field(
         default=None, description="tasks whose labels begin so, and all that depends on them, run anew"

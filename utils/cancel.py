@@ -1,0 +1,40 @@
+"""Stop a run, also one that another terminal started. Nothing finished is lost: `limbeck resume` goes on."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from limbeck_engines.local import LocalEngine
+
+from utils.common import add_runs_argument, find_group, run_command
+
+EXAMPLES = """examples:
+  limbeck cancel
+  limbeck cancel VfLPTQDlRJCdpHRkpkQ2mA
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and cancel."""
+    parser = argparse.ArgumentParser(
+        prog="limbeck cancel",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+    add_runs_argument(parser)
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _cancel(options))
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    engine = LocalEngine(options.runs)
+    group = find_group(engine.store, options.group)
+    engine.cancel(group.group_id)
+    print(f"{group.name} ({group.group_id}) is cancelled; limbeck resume {group.group_id} goes on with it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

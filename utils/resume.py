@@ -1,0 +1,43 @@
+"""Go on with a run: what failed, was skipped, cancelled or interrupted runs again, what is finished does not."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from limbeck_engines.local import LocalEngine
+
+from utils.common import add_runs_argument, find_group, run_command
+from utils.finish import finish_run
+
+EXAMPLES = """examples:
+  limbeck resume
+  limbeck resume VfLPTQDlRJCdpHRkpkQ2mA
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        prog="limbeck resume",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+    add_runs_argument(parser)
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _resume(options))
+
+
+def _resume(options: argparse.Namespace) -> int:
+    engine = LocalEngine(options.runs)
+    group = find_group(engine.store, options.group)
+    summary = engine.resume(group.group_id)
+    print(summary.text())
+    if not summary.succeeded:
+        return 1
+    return finish_run(engine, {task.label: task.task_id for task in engine.store.tasks(group.group_id)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Show what ran, runs and waits: the tasks of the newest group, or of the one that is named."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from limbeck_engines.base import FAILED, PENDING, SKIPPED
+from limbeck_engines.store import Store, TaskRow
+from pipeline.common.progress import format_duration
+from utils.common import add_runs_argument, find_group, run_command
+
+EXAMPLES = """examples:
+  limbeck status
+  limbeck status --groups
+  limbeck status VfLPTQDlRJCdpHRkpkQ2mA --failed
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and print the state."""
+    parser = argparse.ArgumentParser(
+        prog="limbeck status",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+    parser.add_argument("--groups", action="store_true", help="list all groups instead")
+    parser.add_argument("--failed", action="store_true", help="only what failed or was skipped")
+    add_runs_argument(parser)
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _status(options))
+
+
+def _status(options: argparse.Namespace) -> int:
+    store = Store(options.runs)
+    if options.groups:
+        for row in store.groups():
+            created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created))
+            print(f"{row.group_id}  {created}  {row.state:<11}  {row.name}")
+        return 0
+    group = find_group(store, options.group)
+    tasks = store.tasks(group.group_id)
+    counts = Counter(task.state for task in tasks)
+    print(f"{group.name} ({group.group_id}): {group.state}; " + ", ".join(f"{n} {s}" for s, n in counts.most_common()))
+    for task in tasks:
+        if not options.failed or task.state in (FAILED, SKIPPED):
+            print(f"  {task.state:<10} {task.label}{_details(task)}")
+    return 0
+
+
+def _details(task: TaskRow) -> str:
+    if task.state == SKIPPED:
+        return f"  (needs {task.reason})"
+    details = []
+    if task.started and task.state != PENDING:
+        details.append(format_duration((task.finished or time.time()) - task.started))
+    if task.reason:
+        details.append(task.reason)
+    return f"  ({'; '.join(details)})" if details else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
