@@ -95,6 +95,7 @@ class SideCheck:
 
     def _repeated(self, words: list[str]) -> bool:
         times = int(self._repeats)
+        words = [word.casefold() for word in words]
         if max(Counter(words).values()) < times:
             return False
         for length in range(1, min(LONGEST_PHRASE, len(words) // times) + 1):
@@ -152,16 +153,17 @@ def _numbers_differ(src: str, trg: str, share: float) -> bool:
     trg_digits = trg.encode().translate(None, _NOT_ASCII_DIGITS)
     if src_digits == trg_digits or sorted(src_digits) == sorted(trg_digits):
         return False
-    shortest = 2 if src_digits and trg_digits else 3  # "ten dollars" is "10 Dollar", but nobody spells out 2013
-    src_numbers, trg_numbers = _numbers(src, shortest), _numbers(trg, shortest)
-    total = src_numbers.total() + trg_numbers.total()
-    return total > 0 and 2 * (src_numbers & trg_numbers).total() < share * total
+    src_numbers, trg_numbers = _numbers(src), _numbers(trg)
+    # "8 pm" is "20 Uhr" and "ten dollars" are "10 Dollar", but nobody spells out 2013.
+    shortest = 2 if src_numbers and trg_numbers else 3
+    total = sum(len(number) >= shortest for number in src_numbers + trg_numbers)
+    return total > 0 and 2 * (Counter(src_numbers) & Counter(trg_numbers)).total() < share * total
 
 
-def _numbers(text: str, shortest: int) -> Counter[str]:
-    """Runs of at least so many digits of any script, in ASCII digits."""
-    runs = (run for run in _DIGITS.findall(text) if len(run) >= shortest)
-    return Counter("".join(str(unicodedata.digit(char)) for char in run) for run in runs)
+def _numbers(text: str) -> list[str]:
+    """Runs of two or more digits of any script, in ASCII digits."""
+    runs = (run for run in _DIGITS.findall(text) if len(run) > 1)
+    return ["".join(str(unicodedata.digit(char)) for char in run) for run in runs]
 
 
 def _addresses_differ(src: str, trg: str) -> bool:

@@ -51,7 +51,7 @@ class Rules:
     number_mismatch: float | bool = _rule(
         0.5,
         "less than this share of the numbers of two or more digits stands on both sides (three or more where a side "
-        "has no digits, as it may spell them out)",
+        "has none, as it may spell them out)",
         pair=True,
         at_most=1,
     )
