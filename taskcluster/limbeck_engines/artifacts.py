@@ -1,0 +1,188 @@
+"""Files of tasks: where they lie, how a task's inputs are laid out and how its outputs appear.
+
+The layout is Taskcluster's: `task/<taskId>/runs/<n>/artifacts/public/build/…`, beside `live.log` and `manifest.json`.
+A run is complete exactly when its `artifacts` folder exists: it gets that name when all is in it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+
+class ArtifactError(Exception):
+    """A task's inputs or outputs are not as its definition says. The message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths inside a runs folder."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "limbeck.sqlite"
+
+    def lock(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
+
+    def checkpoints(self, digest: str) -> Path:
+        """Where a task keeps what lets it go on after it was stopped; the same for every run of a digest."""
+        return self.root / "checkpoints" / digest
+
+    def runs(self, task_id: str) -> Path:
+        return self.root / "task" / task_id / "runs"
+
+    def run(self, task_id: str, number: int) -> Path:
+        return self.runs(task_id) / str(number)
+
+    def newest_run(self, task_id: str) -> int | None:
+        """The highest run number on disk."""
+        try:
+            return max(int(entry.name) for entry in os.scandir(self.runs(task_id)) if entry.name.isdigit())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def is_complete(run: Path) -> bool:
+    return (run / "artifacts").is_dir()
+
+
+@dataclass(frozen=True)
+class Link:
+    """One input: a file or folder, and the name that the task finds it under."""
+
+    source: Path
+    target: Path
+
+
+def plan_inputs(fetches: str, folder: Path, artifacts_of: Callable[[str], tuple[str, Path] | None]) -> Iterator[Link]:
+    """Where each input of `MOZ_FETCHES` (JSON) comes from and goes to.
+
+    `artifacts_of` gives a task's label and artifacts folder. Raises ArtifactError on an input that is not there.
+    """
+    targets = set()
+    for fetch in json.loads(fetches):
+        name, dest = str(fetch["artifact"]), str(fetch.get("dest") or "")
+        if not (_is_inside(name) and _is_inside(dest)):
+            raise ArtifactError(f"the input {name} (to {dest or '.'}) has a path that leads out of its folder")
+        if fetch.get("extract"):
+            raise ArtifactError(f"the input {name} asks to be extracted, which is for archives: set extract to false")
+        maker = artifacts_of(fetch["task"])
+        if maker is None:
+            raise ArtifactError(f"the input {name} is missing: there is no task {fetch['task']} to take it from")
+        label, artifacts = maker
+        source, target = artifacts / name, folder / dest / PurePosixPath(name).name
+        if not (source.is_dir() if name.endswith("/") else source.is_file()):
+            raise ArtifactError(f"the input {name} of {label} is missing: {source} does not exist")
+        if target in targets:
+            raise ArtifactError(f"two inputs have the same name, {target.relative_to(folder)}: give them a dest each")
+        targets.add(target)
+        yield Link(source, target)
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith("/") and ".." not in PurePosixPath(path).parts
+
+
+def link_inputs(links: list[Link]) -> None:
+    """Make the inputs appear, without copying any: as hard links, or symbolic ones across file systems."""
+    for link in links:
+        link.target.parent.mkdir(parents=True, exist_ok=True)
+        if not link.source.is_dir():
+            _link(link.source, link.target)
+            continue
+        for folder, _, files in os.walk(link.source):
+            target = link.target / Path(folder).relative_to(link.source)
+            target.mkdir(exist_ok=True)
+            for file in files:
+                _link(Path(folder, file), target / file)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        target.symlink_to(source)
+
+
+def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any]) -> None:
+    """Turn what a finished task left in `run`/work into its artifacts, by one rename.
+
+    `outputs` is `payload.artifacts`; `description` goes into the manifest beside every file's size and SHA-256. Files
+    become read-only, since the inputs of other tasks are links to them, and are on disk before the rename.
+    Raises ArtifactError on an output that is missing, or that is neither a file nor a folder.
+    """
+    partial = run / "artifacts.partial"
+    partial.mkdir()
+    for output in outputs:
+        source, target = run / "work" / output["path"], partial / output["name"]
+        if not (source.is_dir() if output.get("type") == "directory" else source.is_file()):
+            if output.get("optional"):
+                continue
+            raise ArtifactError(f"the task ended well but left no {output['path']}, which it was to make")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+    files = {}
+    for path in sorted(partial.rglob("*")):
+        name = path.relative_to(partial).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ArtifactError(f"the artifact {name} is a link or a special file: write the file itself")
+        if path.is_file():
+            files[name] = {"sha256": _seal(path), "size": path.stat().st_size}
+    if files:
+        for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
+            _sync(folder)
+    manifest = run / "manifest.json"
+    with manifest.open("w", encoding="utf-8") as file:
+        json.dump({**description, "artifacts": files}, file, indent=2, ensure_ascii=False, sort_keys=True)
+        if files:
+            file.flush()
+            os.fsync(file.fileno())
+    partial.rename(run / "artifacts")
+    if files:
+        _sync(run)
+
+
+def _seal(path: Path) -> str:
+    path.chmod(path.stat().st_mode & ~0o222)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def find_damage(run: Path, checksums: bool = False) -> str | None:
+    """What differs between a run's artifacts and its manifest, as one sentence; None when nothing does."""
+    try:
+        files = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+    except FileNotFoundError:
+        return f"{run / 'manifest.json'} does not exist"
+    except (ValueError, KeyError):
+        return f"{run / 'manifest.json'} is not a manifest"
+    if not is_complete(run):
+        return f"{run / 'artifacts'} does not exist"
+    for name, expected in files.items():
+        path = run / "artifacts" / name
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return f"{path} does not exist"
+        if size != expected["size"]:
+            return f"{path} has {size:,} bytes instead of {expected['size']:,}"
+        if checksums:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    return f"{path} has another SHA-256 than its manifest says"
+    return None
