@@ -4,10 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from limbeck_engines.local import LocalEngine
-
 from limbeck_engines.base import DONE
-from utils.common import add_runs_argument, find_group, find_task, run_command
+from limbeck_engines.local import LocalEngine
+from utils.common import add_runs_argument, artifact_folder, find_group, find_task, run_command
 
 EXAMPLES = """examples:
   limbeck artifacts
@@ -39,7 +38,7 @@ def _artifacts(options: argparse.Namespace) -> int:
                 print(f"{row.task_id}  {row.label}")
         return 0
     task = find_task(engine.store, options.task, done=True)
-    folder = engine.artifact_path(task.task_id, "public/build")
+    folder = artifact_folder(engine, task.task_id)
     print(folder)
     if not options.folder:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):

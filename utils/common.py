@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limbeck_engines.base import DONE
+from limbeck_engines.local import LocalEngine
 from limbeck_engines.store import GroupRow, Store, TaskRow
 from limbeck_taskgraph.config_file import ConfigError, load_training_config
 from limbeck_taskgraph.generate import ContinuationNotSupported
@@ -99,3 +100,12 @@ def find_task(store: Store, name: str, done: bool = False) -> TaskRow:
     hint = f"; did you mean {close[0]}?" if close and close[0] != name else ""
     finished = "finished " if done else ""
     raise UserError(f"no {finished}task {name} in {store.layout.root}{hint}")
+
+
+def artifact_folder(engine: LocalEngine, task_id: str) -> Path:
+    """The folder that a finished task's `public/build/…` artifacts lie in. Raises UserError when there are none."""
+    artifacts = engine.artifacts(task_id)
+    if not artifacts:
+        raise UserError(f"task {task_id} has no artifacts")
+    name, path = next(iter(artifacts.items()))
+    return Path(str(path).removesuffix(name), "public/build")

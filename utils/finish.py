@@ -6,6 +6,7 @@ from pathlib import Path
 
 from limbeck_engines.local import LocalEngine
 from pipeline.evaluate.table import summary_table
+from utils.common import artifact_folder
 
 SAMPLES = 4
 
@@ -28,10 +29,11 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
         print(f"report  {report}")
     if not export and not report:
         for label, task_id in sorted(tasks.items()):
-            print(f"  {label}  {engine.artifact_path(task_id, 'public/build')}")
+            if engine.artifacts(task_id):
+                print(f"  {label}  {artifact_folder(engine, task_id)}")
     return 0
 
 
 def _artifact(engine: LocalEngine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:
     task_id = next((task_id for label, task_id in sorted(tasks.items()) if label.startswith(label_prefix)), None)
-    return engine.artifact_path(task_id, f"public/build/{name}") if task_id else None
+    return artifact_folder(engine, task_id) / name if task_id else None

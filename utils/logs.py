@@ -5,9 +5,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from limbeck_engines.local import LocalEngine
-
 from limbeck_engines.base import PENDING, RUNNING
+from limbeck_engines.local import LocalEngine
 from utils.common import add_runs_argument, find_task, run_command
 
 EXAMPLES = """examples:

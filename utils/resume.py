@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from limbeck_engines.display import open_display
 from limbeck_engines.local import LocalEngine
-
 from utils.common import add_runs_argument, find_group, run_command
 from utils.finish import finish_run
 
@@ -32,9 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _resume(options: argparse.Namespace) -> int:
     engine = LocalEngine(options.runs)
     group = find_group(engine.store, options.group)
-    summary = engine.resume(group.group_id)
-    print(summary.text())
-    if not summary.succeeded:
+    if not engine.resume(group.group_id, open_display()).succeeded:
         return 1
     return finish_run(engine, {task.label: task.task_id for task in engine.store.tasks(group.group_id)})
 

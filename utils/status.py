@@ -3,11 +3,11 @@
 import argparse
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 from limbeck_engines.base import FAILED, PENDING, SKIPPED
-from limbeck_engines.store import Store, TaskRow
+from limbeck_engines.local import LocalEngine
+from limbeck_engines.store import TaskRow
 from pipeline.common.progress import format_duration
 from utils.common import add_runs_argument, find_group, run_command
 
@@ -35,17 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    store = Store(options.runs)
+    engine = LocalEngine(options.runs)
     if options.groups:
-        for row in store.groups():
+        for row in engine.store.groups():
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created))
             print(f"{row.group_id}  {created}  {row.state:<11}  {row.name}")
         return 0
-    group = find_group(store, options.group)
-    tasks = store.tasks(group.group_id)
-    counts = Counter(task.state for task in tasks)
-    print(f"{group.name} ({group.group_id}): {group.state}; " + ", ".join(f"{n} {s}" for s, n in counts.most_common()))
-    for task in tasks:
+    status = engine.status(find_group(engine.store, options.group).group_id)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(status.counts.items()))
+    print(f"{status.group.name} ({status.group.group_id}): {status.group.state}; {counts}")
+    for task in status.tasks:
         if not options.failed or task.state in (FAILED, SKIPPED):
             print(f"  {task.state:<10} {task.label}{_details(task)}")
     return 0

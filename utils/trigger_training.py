@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import slugid
-from limbeck_engines.local import LocalEngine
 from taskgraph.taskgraph import TaskGraph
 
 from limbeck_engines.base import Resources, Task
+from limbeck_engines.display import open_display
+from limbeck_engines.local import LocalEngine
 from limbeck_taskgraph.generate import generate_graph, worker_resources
 from limbeck_taskgraph.reuse import Plan, apply_plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -78,9 +79,7 @@ def _train(options: argparse.Namespace) -> int:
     engine.submit(
         group_id, config.experiment.name, engine_tasks(subgraph), Path(config_path(options)).read_text("utf-8")
     )
-    summary = engine.run(group_id)
-    print(summary.text())
-    if not summary.succeeded:
+    if not engine.run(group_id, open_display()).succeeded:
         return 1
     labels = {task.label: task_id for task_id, task in subgraph.tasks.items()}
     return finish_run(engine, {**plan.reused, **labels})
