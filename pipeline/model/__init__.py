@@ -1,0 +1,1 @@
+"""The translation model: its configuration, its maths, its vocabulary, its search and its file formats."""

@@ -1,0 +1,75 @@
+"""A SentencePiece vocabulary whose ids are the model's: 0 ends a sentence, 1 is the unknown piece."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from pipeline.common.errors import UserError
+
+EOS_ID = 0
+UNK_ID = 1
+_LINE_ENDS = str.maketrans("\n\r", "  ")
+
+
+class Vocab:
+    """Text to ids and back. `Vocab.load` makes one."""
+
+    eos_id = EOS_ID
+    unk_id = UNK_ID
+
+    def __init__(self, processor: sentencepiece.SentencePieceProcessor) -> None:
+        self._processor = processor
+        self.all_pieces: list[str] = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocab":
+        """Read a `.spm` file. Raises UserError when it is absent, not SentencePiece, or has other special ids."""
+        path = Path(path)
+        try:
+            model = path.read_bytes()
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist") from error
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.load_from_serialized_proto(model)
+        except RuntimeError as error:
+            raise UserError(f"{path} is not a SentencePiece model") from error
+        if (processor.eos_id(), processor.unk_id()) != (EOS_ID, UNK_ID):
+            raise UserError(
+                f"{path} has eos id {processor.eos_id()} and unk id {processor.unk_id()}: "
+                "a vocabulary built with --eos_id=0 --unk_id=1 is needed"
+            )
+        return cls(processor)
+
+    def __len__(self) -> int:
+        return len(self.all_pieces)
+
+    def encode(
+        self, texts: Sequence[str], add_eos: bool = True, sampling_alpha: float | None = None
+    ) -> list[list[int]]:
+        """Ids of texts. `sampling_alpha` draws a segmentation at random (Kudo, 2018: subword regularisation) instead
+        of taking the best one; smaller values give more varied ones."""
+        if not texts:
+            return []
+        if sampling_alpha is None:
+            ids: list[list[int]] = self._processor.encode(list(texts), out_type=int)
+        else:
+            ids = self._processor.encode(
+                list(texts), out_type=int, enable_sampling=True, alpha=sampling_alpha, nbest_size=-1
+            )
+        if add_eos:
+            for sentence in ids:
+                sentence.append(EOS_ID)
+        return ids
+
+    def pieces(self, texts: Sequence[str]) -> list[list[str]]:
+        """Pieces of texts, without the end of sentence; what is unknown is `<unk>`."""
+        return [[self.all_pieces[number] for number in sentence] for sentence in self.encode(texts, add_eos=False)]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Text of ids, one line each: pieces spelt in bytes can make line ends, which become spaces."""
+        if not ids:
+            return []
+        texts: list[str] = self._processor.decode([list(sentence) for sentence in ids])
+        return [text.translate(_LINE_ENDS) for text in texts]
