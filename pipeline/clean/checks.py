@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from operator import eq
 
-from pipeline.clean.identify import language_judge
+from pipeline.clean.identify import LanguageJudge
 from pipeline.clean.languages import character_weight, is_unspaced, not_letters
 from pipeline.clean.normalise import is_damaged
 from pipeline.clean.rules import Rules, Threshold, rules_for
@@ -43,7 +43,7 @@ class SideCheck:
         self._max_words = rules.max_words or float("inf")
         self._max_word_length = rules.max_word_length or float("inf")
         self._repeats = rules.repeated_text or float("inf")
-        self._judge = language_judge(language) if rules.language else None
+        self._judge = LanguageJudge(language) if rules.language else None
         self._margin = float(rules.language)
 
     def words(self, text: str) -> list[str]:
@@ -84,14 +84,15 @@ class SideCheck:
         """Whether a text of two words or more is clearly in another language: the shorter it is, the clearer."""
         if self._judge is None or (" " not in text and not self.unspaced):
             return False
-        if self._judge(text) <= self._margin:
+        if self._judge.expected(text):
             return False
         # A second look without what belongs to no language: is there enough left, and is it still foreign?
         words = [word for word in _MARKUP.sub(" ", text).split() if len(word) > 1]
         size = sum(map(len, words)) // 2 if self.unspaced else len(words)
         if size < 2:
             return False
-        return self._judge(" ".join(words)) > self._margin * max(1, SURE_FROM / size)
+        rest = " ".join(words)
+        return not self._judge.expected(rest) and self._judge.excess(rest) > self._margin * max(1, SURE_FROM / size)
 
     def _repeated(self, words: list[str]) -> bool:
         times = int(self._repeats)

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.clean.checks import PairCheck, SideCheck
-from pipeline.clean.identify import language_judge
+from pipeline.clean.identify import LanguageJudge
 from pipeline.clean.languages import _CODES, identifier_codes
 from pipeline.clean.normalise import normalise
 from pipeline.clean.rules import rules_for
@@ -138,7 +138,9 @@ def test_every_listed_language_is_known_to_the_identifier() -> None:
 
 
 def test_a_neighbour_is_little_likelier() -> None:
-    judge = language_judge("de")
-    assert judge("Name des Schemas") < 1.5
-    assert judge("The author does not know of any such case.") > 1.5
-    assert judge("12345") == 0
+    judge = LanguageJudge("de")
+    assert judge.excess("Name des Schemas") < 1.5
+    assert judge.excess("The author does not know of any such case.") > 1.5
+    assert judge.excess("12345") == 0
+    assert judge.expected("12345")
+    assert not judge.expected("The author does not know of any such case.")
