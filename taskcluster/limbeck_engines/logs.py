@@ -49,5 +49,5 @@ def _ending(exit_code: int) -> str:
     if number == signal.SIGKILL:
         return "killed by signal 9 (out of memory?)"
     if exit_code < 0 or number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGTERM):
-        return f"killed by signal {number} ({signal.Signals(number).name})"
+        return f"killed by signal {number} ({signal.strsignal(number) or 'unknown'})"
     return f"exit code {exit_code}"
