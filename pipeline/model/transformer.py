@@ -92,7 +92,7 @@ class Transformer(nn.Module):
 
     def encode(self, src_ids: Tensor, src_mask: Tensor) -> Tensor:
         """Memory [B, S, d] of source ids [B, S], each sentence with its end, and a mask [B, S] (True: real)."""
-        mask = self._additive(src_mask)[:, None, None, :]
+        mask = _additive(src_mask)[:, None, None, :]
         embedded = self._embed("encoder", src_ids)
         x = self._pre("encoder_emb", embedded + self._positions(0, src_ids.shape[1]), self._emb_ops)
         stack_input = x
@@ -110,8 +110,8 @@ class Transformer(nn.Module):
         `transformer-guided-alignment-layer`.
         """
         length = trg_ids.shape[1]
-        cross_mask = self._additive(src_mask)[:, None, None, :]
-        causal_mask = self._additive(torch.ones(length, length, dtype=torch.bool, device=trg_ids.device).tril())
+        cross_mask = _additive(src_mask)[:, None, None, :]
+        causal_mask = _additive(torch.ones(length, length, dtype=torch.bool, device=trg_ids.device).tril())
         shifted = functional.pad(self._embed("decoder", trg_ids[:, :-1]), (0, 0, 1, 0))
         x = self._pre("decoder_emb", shifted + self._positions(0, length), self._emb_ops)
         stack_input, attention = x, None
@@ -128,7 +128,7 @@ class Transformer(nn.Module):
         """The state before the first step of incremental decoding."""
         names = [f"decoder_l{layer}_context" for layer in range(1, self.config.dec_depth + 1)]
         source = [self._keys_values(name, memory) for name in names]
-        return DecoderState(source, self._additive(src_mask)[:, None, None, :], [None] * self.config.dec_depth)
+        return DecoderState(source, _additive(src_mask)[:, None, None, :], [None] * self.config.dec_depth)
 
     def step(self, ids: Tensor | None, state: DecoderState) -> Tensor:
         """Read the pieces chosen last, ids [B, K] (None before the first step), and advance `state` by one position.
@@ -179,13 +179,6 @@ class Transformer(nn.Module):
             self.positions = table.to(self.positions)
         return self.positions[first : first + count]
 
-    def _additive(self, keep: Tensor) -> Tensor:
-        """A mask to add to attention scores, in the type these have (another one would widen them silently)."""
-        device = keep.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else self.positions.dtype
-        return torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill(~keep, MASKED)
-
     def _linear(self, x: Tensor, name: str, suffix: str) -> Tensor:
         return functional.linear(x, self._get(f"{name}_W{suffix}").t(), self._get(f"{name}_b{suffix}").view(-1))
 
@@ -228,12 +221,12 @@ class Transformer(nn.Module):
     def _attend(
         self, name: str, x: Tensor, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        # Plain products: on sentences of usual length they are faster than fused kernels, above all backwards.
-        scores = torch.matmul(query * (1 / math.sqrt(query.shape[-1])), keys.transpose(-1, -2))
-        if mask is not None:
-            scores = scores + mask
-        attention = torch.softmax(scores, dim=-1)
+        # Plain products: on sentences of usual length they are faster than fused kernels, above all backwards. And a
+        # softmax in float32: on a CPU faster than one in bfloat16, and more exact.
+        scores = torch.matmul(query * (1 / math.sqrt(query.shape[-1])), keys.transpose(-1, -2)).float()
+        attention = torch.softmax(scores if mask is None else scores + mask, dim=-1)
         first_head = attention[:, 0] if weights else None
+        attention = attention.to(values.dtype)
         attention = self._dropout(attention, self.config.transformer_dropout_attention)
         context = torch.matmul(attention, values).transpose(1, 2).flatten(2)
         output = self._linear(context, name, "o")
@@ -265,7 +258,8 @@ class Transformer(nn.Module):
             if operation == "d":
                 x = self._dropout(x, self.config.transformer_dropout)
             elif operation == "a":
-                x = x + block_input
+                # Under autocast x is bfloat16: adding two types in one go is a slow, unvectorised loop on a CPU.
+                x = x.to(block_input.dtype) + block_input
             else:
                 x = self._layer_norm(x, name, "")
         return x
@@ -276,6 +270,11 @@ class Transformer(nn.Module):
     def _layer_norm(self, x: Tensor, name: str, suffix: str) -> Tensor:
         scale, bias = self._get(f"{name}_ln_scale{suffix}"), self._get(f"{name}_ln_bias{suffix}")
         return functional.layer_norm(x, x.shape[-1:], scale.view(-1), bias.view(-1), LAYER_NORM_EPSILON)
+
+
+def _additive(keep: Tensor) -> Tensor:
+    """A mask to add to attention scores."""
+    return torch.zeros(keep.shape, device=keep.device).masked_fill(~keep, MASKED)
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
