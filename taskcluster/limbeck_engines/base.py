@@ -23,7 +23,7 @@ SKIPPED = "skipped"  # a task that it depends on failed
 CANCELLED = "cancelled"
 REUSED = "reused"  # another task of the same digest was completed first; its artifacts stand for this one's
 INTERRUPTED = "interrupted"  # of groups only: stopped, or its engine died; its tasks are pending
-STATES = (PENDING, RUNNING, COMPLETED, REUSED, FAILED, SKIPPED, CANCELLED)
+STATES = (COMPLETED, REUSED, RUNNING, PENDING, FAILED, SKIPPED, CANCELLED)
 DONE = (COMPLETED, REUSED)
 
 

@@ -188,14 +188,14 @@ def summary_lines(summary: Summary) -> list[str]:
 
 
 def _describe(counts: Mapping[str, int]) -> str:
-    done = sum(counts.get(state, 0) for state in DONE)
-    parts = [f"{done} of {sum(counts.values())} done"]
-    names = {PENDING: "waiting", REUSED: ""}
-    for state in STATES:
-        name = names.get(state, state)
-        if name and state not in DONE and counts.get(state, 0):
-            parts.append(f"{counts[state]} {name}")
-    return ", ".join(parts)
+    done = f"{sum(counts.get(state, 0) for state in DONE)} of {sum(counts.values())} done"
+    reused = f" ({counts[REUSED]} reused)" if counts.get(REUSED) else ""
+    others = [
+        f"{counts[state]} {'waiting' if state == PENDING else state}"
+        for state in STATES
+        if state not in DONE and counts.get(state)
+    ]
+    return ", ".join([done + reused, *others])
 
 
 def _describe_end(label: str, state: str, seconds: float, reason: str | None) -> str:
