@@ -52,6 +52,9 @@ def unexplained_changes(locked: Lock, current: Lock) -> list[str]:
 
 def sources_hash(modules: list[str], project: Path) -> str:
     """SHA-256 (hex) over the modules, all of `pipeline` that they import, and the data files of their folders."""
+    for module in modules:
+        if _path(module, project) is None:
+            raise FileNotFoundError(f"a kind runs {module}, which does not exist")
     digest = hashlib.sha256()
     seen: set[str] = set()
     queue = list(modules)

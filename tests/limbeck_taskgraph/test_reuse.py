@@ -61,7 +61,8 @@ def test_a_finished_model_needs_none_of_its_inputs(make_config: Any) -> None:
     kept = {student.attributes["digest"]: "student"}
     decided = plan(graph, kept, meanings(graph))
     assert decided.reused == {student.label: "student"}
-    assert "corpus-align-distillation-en-de" in decided.run  # the shortlist and the report still want the corpus
+    assert "corpus-align-distillation-en-de" not in decided.run
+    assert "distillation-corpus-build-shortlist-en-de" in decided.run
     gone = {digest: task for digest, task in done.items() if not task.startswith("id-of-corpus")}
     assert not plan(graph, gone, meanings(graph)).run
 
