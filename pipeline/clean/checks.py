@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from operator import eq
 
 from pipeline.clean.identify import LanguageJudge
-from pipeline.clean.languages import character_weight, is_unspaced, not_letters
+from pipeline.clean.languages import character_weight, is_latin, is_unspaced, not_letters
 from pipeline.clean.normalise import is_damaged
 from pipeline.clean.rules import Rules, Threshold, rules_for
 from pipeline.common.words import UNSPACED, split_words
@@ -43,6 +43,7 @@ class SideCheck:
         self._max_words = rules.max_words or float("inf")
         self._max_word_length = rules.max_word_length or float("inf")
         self._repeats = rules.repeated_text or float("inf")
+        self._other_script = not self.unspaced and not is_latin(language)
         self._judge = LanguageJudge(language) if rules.language else None
         self._margin = float(rules.language)
 
@@ -88,11 +89,17 @@ class SideCheck:
             return False
         # A second look without what belongs to no language: is there enough left, and is it still foreign?
         words = [word for word in _MARKUP.sub(" ", text).split() if len(word) > 1]
+        if self._other_script:  # Latin names and code inside Russian or Greek say nothing, unless there is little else
+            own = [word for word in words if not word.isascii()]
+            if 2 * sum(map(len, own)) >= sum(map(len, words)):
+                words = own
         size = sum(map(len, words)) // 2 if self.unspaced else len(words)
         if size < 2:
             return False
         rest = " ".join(words)
-        return not self._judge.expected(rest) and self._judge.excess(rest) > self._margin * max(1, SURE_FROM / size)
+        if self._judge.expected(rest):
+            return False
+        return self._judge.excess(rest) > self._margin * max(1, SURE_FROM / size)
 
     def _repeated(self, words: list[str]) -> bool:
         times = int(self._repeats)

@@ -10,6 +10,11 @@ from pipeline.common.errors import UserError
 _CANDIDATES = 12
 _UNSEEN = 7.0  # HeLI's penalty for a word that a language has no n-gram of
 _NO_LANGUAGE = frozenset({"zxx", "und"})  # no linguistic content; nothing recognised
+_WIDELY_WRITTEN = frozenset(
+    "afr ara aze bel ben bul cat ces cmn dan deu ell eng est eus fin fra glg guj hbs heb hin hun hye isl ita jpn kan kat"
+    " kaz kor lav lit mal mar mkd msa mya nep nld nno nob pan pes pol por ron rus sin slk slv spa sqi swa swe tam tel tgl"
+    " tha tur ukr urd uzn vie".split()
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +50,15 @@ class LanguageJudge:
         return self._identify(text, True) in self._fine
 
     def excess(self, text: str) -> float:
-        """How much likelier another language is, in log10 probability per word (the mean that HeLI compares), or 0.
+        """How much likelier a widely written language is, in log10 probability per word (the mean that HeLI compares).
 
-        Three times slower than `expected`. A graded answer lets a caller keep text between dialects and neighbours
-        (German/Swiss German, Danish/Norwegian) and lines full of names or code, which a bare "most likely language"
-        would drop.
+        Three times slower than `expected`. A graded answer lets a caller keep text between neighbours (German/Dutch,
+        Danish/Norwegian) and lines full of names or code, which a bare "most likely language" would drop. Rarely written
+        languages are no rivals: plain Russian or German segments are claimed by one or another of them.
         """
         best = self._identify_top(text, _CANDIDATES)  # (code, -log10 probability per word), best first
-        if best[0][0] in self._fine:
+        rival = next((score for code, score in best if code in _WIDELY_WRITTEN and code not in self._codes), None)
+        if rival is None:
             return 0.0
         expected = min((score for code, score in best if code in self._codes), default=_UNSEEN)
-        return float(expected - best[0][1])
+        return max(0.0, float(expected - rival))

@@ -69,6 +69,12 @@ def is_unspaced(language: str) -> bool:
     return base_language(language) in UNSPACED_LANGUAGES
 
 
+def is_latin(language: str) -> bool:
+    """Whether the language is usually written in Latin script; also so for one that is not listed."""
+    scripts = [script for script, languages in _SCRIPTS.items() if base_language(language) in languages.split()]
+    return not scripts or "LATIN" in scripts
+
+
 def identifier_codes(language: str) -> tuple[str, ...]:
     """ISO 639-3 codes, any of which the identifier may rightly give; three-letter codes stand for themselves."""
     base = base_language(language)
