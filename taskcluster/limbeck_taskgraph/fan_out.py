@@ -4,21 +4,50 @@
 `outputs` holds artifact types that only this task of the kind makes.
 """
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.data.names import sanitize
 
 MATCHED = ("dataset", "chunk", "teacher")
+# What counts for the digest besides: the state of the user's own files.
+COUNTED = (*MATCHED, "fingerprint")
+FINGERPRINT_BLOCK = 1 << 16
 
 Variables = dict[str, Any]
 
 
-def _dataset(name: str, language: str | None = None) -> Variables:
+def _dataset(name: str, languages: list[str]) -> Variables:
     file_name = sanitize(name)
     importer, _, rest = file_name.partition("_")
-    variables = {"dataset": file_name, "dataset-name": name, "dataset-label": f"{importer}-{rest}"}
-    return variables | ({"lang": language} if language else {})
+    variables: Variables = {"dataset": file_name, "dataset-name": name, "dataset-label": f"{importer}-{rest}"}
+    if importer == "file":
+        pattern = name.removeprefix("file_")
+        variables["fingerprint"] = [fingerprint(pattern.replace("[LANG]", language)) for language in languages]
+    return variables | ({"lang": languages[0]} if len(languages) == 1 else {})
+
+
+def fingerprint(path: str) -> str | None:
+    """What tells that a user's file is another one: its size and a hash of its first and last 64 KB.
+
+    Compressed files end in a checksum of all their content. A copy or a touched file stays the same. None when the file
+    is not there (the task that imports it will say so).
+    """
+    try:
+        with Path(os.path.expandvars(path)).expanduser().open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            block = file.read(FINGERPRINT_BLOCK)
+            file.seek(max(0, size - FINGERPRINT_BLOCK))
+            return f"{size}-{hashlib.sha256(block + file.read()).hexdigest()[:16]}"
+    except OSError:
+        return None
+
+
+def _pair(context: dict[str, Any]) -> list[str]:
+    return [context["src"], context["trg"]]
 
 
 def _rules(context: dict[str, Any], name: str) -> Variables:
@@ -32,27 +61,27 @@ def parallel_datasets(context: dict[str, Any]) -> Iterator[Variables]:
         for name in context["datasets"][use]:
             uses.setdefault(name, []).append(f"dataset/{use}")
     for name, types in uses.items():
-        yield {**_dataset(name), "outputs": list(dict.fromkeys(types))}
+        yield {**_dataset(name, _pair(context)), "outputs": list(dict.fromkeys(types))}
 
 
 def train_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for name in dict.fromkeys(context["datasets"]["train"]):
-        yield {**_dataset(name), **_rules(context, name)}
+        yield {**_dataset(name, _pair(context)), **_rules(context, name)}
 
 
 def test_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for number, name in enumerate(dict.fromkeys(context["datasets"]["test"])):
-        yield {**_dataset(name), "outputs": ["evaluation/first-test-set"] if number == 0 else []}
+        yield {**_dataset(name, _pair(context)), "outputs": ["evaluation/first-test-set"] if number == 0 else []}
 
 
 def mono_src_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for name in dict.fromkeys(context["datasets"]["mono-src"]):
-        yield {**_dataset(name, context["src"]), **_rules(context, name)}
+        yield {**_dataset(name, [context["src"]]), **_rules(context, name)}
 
 
 def mono_trg_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for name in dict.fromkeys(context["datasets"]["mono-trg"]):
-        yield {**_dataset(name, context["trg"]), **_rules(context, name)}
+        yield {**_dataset(name, [context["trg"]]), **_rules(context, name)}
 
 
 def chunks(context: dict[str, Any]) -> Iterator[Variables]:

@@ -16,7 +16,7 @@ from taskgraph.util.schema import Schema
 
 from limbeck_taskgraph.catalogue import load_catalogue
 from limbeck_taskgraph.digest import task_digest
-from limbeck_taskgraph.fan_out import FOR_EACH, MATCHED, combinations
+from limbeck_taskgraph.fan_out import COUNTED, FOR_EACH, MATCHED, combinations
 from limbeck_taskgraph.parameters import template_context
 from limbeck_taskgraph.templates import look_up, references, render
 
@@ -82,7 +82,7 @@ def fan_out(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[Stage]
                 **msgspec.json.decode(msgspec.json.encode(stage)),
                 "label": f"{config.kind}-{render(stage['name'], full)}",
                 "context": full,
-                "variables": {key: variables[key] for key in MATCHED if key in variables} | own,
+                "variables": {key: variables[key] for key in COUNTED if key in variables} | own,
                 "outputs": [*stage.get("outputs", []), *variables["outputs"]],
             }
 

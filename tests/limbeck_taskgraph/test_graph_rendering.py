@@ -130,6 +130,21 @@ def test_digests_follow_meaning_only(make_config: Any) -> None:
     assert len(set(chunks)) == 3
 
 
+def test_a_changed_file_of_the_users_is_imported_again_but_not_a_touched_one(make_config: Any, tmp_path: Path) -> None:
+    def digest() -> str:
+        graph = generate_graph(make_config(datasets={"train": [f"file_{tmp_path}/a.[LANG].gz"]}))
+        found: str = graph.tasks["corpus-merge-parallel-en-de"].attributes["digest"]
+        return found
+
+    for lang in ("en", "de"):
+        (tmp_path / f"a.{lang}.gz").write_bytes(b"text")
+    before = digest()
+    (tmp_path / "a.de.gz").touch()
+    assert digest() == before
+    (tmp_path / "a.de.gz").write_bytes(b"next")
+    assert digest() != before
+
+
 def test_target_stage_limits_the_graph(make_config: Any) -> None:
     found = labels(make_config(target_stage="build-vocab"))
     assert "build-vocab-en-de" in found
