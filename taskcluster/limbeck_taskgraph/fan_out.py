@@ -1,7 +1,6 @@
 """What a kind's `for-each` can run over. Each gives one mapping of variables for each task.
 
 `dataset`, `chunk` and `teacher` are also what inputs are matched by: a task for chunk 3 reads chunk 3.
-`outputs` holds artifact types that only this task of the kind makes.
 """
 
 import hashlib
@@ -58,10 +57,12 @@ def _rules(context: dict[str, Any], name: str) -> Variables:
 def parallel_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     uses: dict[str, list[str]] = {}
     for use in ("train", "devtest", "test"):
-        for name in context["datasets"][use]:
+        for name in dict.fromkeys(context["datasets"][use]):
             uses.setdefault(name, []).append(f"dataset/{use}")
+    for name in context["datasets"]["test"][:1]:
+        uses[name].append("dataset/first-test")
     for name, types in uses.items():
-        yield {**_dataset(name, _pair(context)), "outputs": list(dict.fromkeys(types))}
+        yield {**_dataset(name, _pair(context)), "uses": types}
 
 
 def train_datasets(context: dict[str, Any]) -> Iterator[Variables]:
@@ -71,7 +72,7 @@ def train_datasets(context: dict[str, Any]) -> Iterator[Variables]:
 
 def test_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for number, name in enumerate(dict.fromkeys(context["datasets"]["test"])):
-        yield {**_dataset(name, _pair(context)), "outputs": ["evaluation/first-test-set"] if number == 0 else []}
+        yield {**_dataset(name, _pair(context)), "samples": ["evaluation/samples"] if number == 0 else []}
 
 
 def mono_src_datasets(context: dict[str, Any]) -> Iterator[Variables]:
@@ -109,8 +110,8 @@ FOR_EACH: dict[str, Callable[[dict[str, Any]], Iterator[Variables]]] = {
 def combinations(names: list[str], context: dict[str, Any]) -> Iterator[Variables]:
     """Every combination of several `for-each` (none of them: one empty mapping)."""
     if not names:
-        yield {"outputs": []}
+        yield {}
         return
     for first in FOR_EACH[names[0]](context):
         for rest in combinations(names[1:], context):
-            yield {**rest, **first, "outputs": [*first.get("outputs", []), *rest["outputs"]]}
+            yield {**first, **rest}

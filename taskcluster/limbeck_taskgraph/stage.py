@@ -56,6 +56,7 @@ class StageSchema(Schema):
     variables: dict[str, str] = {}  # noqa: RUF012
     # Name in templates -> artifact type; "?" at its end: goes without when nothing makes it.
     inputs: dict[str, str] = {}  # noqa: RUF012
+    # Artifact types; a template may stand for a list of them.
     outputs: list[str] = []  # noqa: RUF012
     run: RunSchema | None = None
     task_from: str | None = None
@@ -83,8 +84,12 @@ def fan_out(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[Stage]
                 "label": f"{config.kind}-{render(stage['name'], full)}",
                 "context": full,
                 "variables": {key: variables[key] for key in COUNTED if key in variables} | own,
-                "outputs": [*stage.get("outputs", []), *variables["outputs"]],
+                "outputs": _flatten(render(stage.get("outputs", []), full)),
             }
+
+
+def _flatten(values: list[Any]) -> list[str]:
+    return [name for value in values for name in (value if isinstance(value, list) else [value])]
 
 
 @transforms.add
