@@ -1,0 +1,1 @@
+"""Judging models: quality, speed and size on test sets, and the report of a run."""

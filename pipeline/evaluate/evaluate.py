@@ -1,0 +1,188 @@
+"""Translate a test set with a model, score the translations, and measure the model's speed and size.
+
+A model.npz is converted to CTranslate2 (float32) for the occasion; a CTranslate2 directory is taken as it is; several
+model.npz are decoded as an ensemble. Quality is sacreBLEU's corpus chrF and BLEU; speed is measured on one thread,
+whatever the number of threads that translate.
+"""
+
+import argparse
+import importlib.metadata
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.common.command import json_argument, run_command
+from pipeline.common.corpus import read_parallel, write_columns
+from pipeline.common.errors import UserError
+from pipeline.common.files import write_json
+from pipeline.evaluate.decoders import CTranslate2Decoder, Decoder, EnsembleDecoder, Translator
+from pipeline.evaluate.options import DecodingOptions, decoding_options
+from pipeline.evaluate.scoring import bleu, chrf
+from pipeline.evaluate.speed import measure_speed
+from pipeline.model.formats import ctranslate2 as ctranslate2_format
+from pipeline.model.formats import npz
+from pipeline.model.transformer import parameter_shapes
+from pipeline.model.vocab import Vocab
+
+EXAMPLE = """example:
+  python -m pipeline.evaluate.evaluate --name student --model final.model.npz.best-chrf.npz --src en --trg de \\
+    --src-vocab vocab.en.spm --trg-vocab vocab.de.spm --dataset gettext_django \\
+    --references-src test.en.zst --references-trg test.de.zst --options '{"beam-size": 1}' --output-prefix out/django
+
+writes out/django.metrics.json, out/django.de.zst (translations), out/django.en.zst and out/django.de.ref.zst"""
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.evaluate.evaluate",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--name", required=True, help="the model's name in the report")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="extend",
+        nargs="+",
+        required=True,
+        help="a model.npz (several: an ensemble) or a CTranslate2 directory",
+    )
+    parser.add_argument("--src", required=True, help="source language")
+    parser.add_argument("--trg", required=True, help="target language")
+    parser.add_argument("--src-vocab", type=Path, required=True, help="SentencePiece model of the source")
+    parser.add_argument("--trg-vocab", type=Path, required=True, help="SentencePiece model of the target")
+    parser.add_argument("--dataset", required=True, help="the test set's name in the report")
+    parser.add_argument("--references-src", type=Path, required=True, help="the test set's source sentences")
+    parser.add_argument("--references-trg", type=Path, required=True, help="their reference translations")
+    parser.add_argument(
+        "--options",
+        type=json_argument,
+        default={},
+        help="decoding options by Marian's names: beam-size (default 1), normalize (1), max-length (pieces)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=available_threads(), help="threads that translate (default: all processors)"
+    )
+    parser.add_argument("--output-prefix", type=Path, required=True, help="path that the outputs' names begin with")
+    args = parser.parse_args(arguments)
+    if args.threads < 1:
+        raise UserError(f"--threads must be at least 1, found {args.threads}")
+
+    options = decoding_options(args.options)
+    sources, references = read_test_set(args.references_src, args.references_trg)
+    vocabs = (Vocab.load(args.src_vocab), Vocab.load(args.trg_vocab))
+    size, parameters = model_size(args.model), count_parameters(args.model)
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as temporary:
+        decoder = load_decoder(
+            args.model, args.src_vocab, args.trg_vocab, vocabs, options, args.threads, Path(temporary)
+        )
+        translator = Translator(decoder, vocabs, options)
+        torch.set_num_threads(args.threads)
+        hypotheses = translator.translate_all(sources)
+        torch.set_num_threads(1)
+        speed = measure_speed(translator.translate, sources, args.src)
+    metrics = {
+        "name": args.name,
+        "dataset": args.dataset,
+        "src": args.src,
+        "trg": args.trg,
+        "sentences": len(sources),
+        "cut-sources": translator.count_cut(sources),
+        "chrf": chrf(hypotheses, references),
+        "bleu": bleu(hypotheses, references, args.trg),
+        "speed": speed,
+        "size-bytes": size,
+        "parameters": parameters,
+        "engine": decoder.engine,
+        "decoding": options.to_json(),
+        "versions": {package: importlib.metadata.version(package) for package in ("ctranslate2", "sacrebleu", "torch")},
+    }
+    write_outputs(args.output_prefix, metrics, sources, hypotheses, references)
+    logger.info(
+        f"{args.name} on {args.dataset}: chrF {metrics['chrf']['score']:.1f}, BLEU {metrics['bleu']['score']:.1f}, "
+        f"{speed['words-per-second']:,.0f} words/s on one thread, {size / 1e6:,.1f} MB"
+    )
+
+
+def read_test_set(src_path: Path, trg_path: Path) -> tuple[list[str], list[str]]:
+    """Sources and references, all in memory (test sets are small).
+
+    Raises UserError when the sides differ in length or there is not one sentence with words.
+    """
+    pairs = list(read_parallel(src_path, trg_path))
+    if not any(source.strip() for source, _ in pairs):
+        raise UserError(f"the test set {src_path} has no sentences: at least one is needed to evaluate a model")
+    return [source for source, _ in pairs], [reference for _, reference in pairs]
+
+
+def load_decoder(
+    models: Sequence[Path],
+    src_vocab: Path,
+    trg_vocab: Path,
+    vocabs: tuple[Vocab, Vocab],
+    options: DecodingOptions,
+    threads: int,
+    temporary: Path,
+) -> Decoder:
+    """The decoder of one model (a model.npz is converted into `temporary`), or of an ensemble.
+
+    Raises UserError on a path that is neither, vocabularies of other sizes, or an ensemble with a directory.
+    """
+    for path in models:
+        if not path.exists():
+            raise UserError(f"the model {path} does not exist")
+    if len(models) > 1:
+        if directory := next(filter(Path.is_dir, models), None):
+            raise UserError(f"{directory} is a directory: the models of an ensemble must be model.npz files")
+        return EnsembleDecoder(models, vocabs, options)
+    if models[0].is_dir():
+        return CTranslate2Decoder(models[0], vocabs, options, threads)
+    directory = temporary / "ctranslate2"
+    ctranslate2_format.save(models[0], src_vocab, trg_vocab, directory, quantization=None)
+    return CTranslate2Decoder(directory, vocabs, options, threads)
+
+
+def model_size(models: Sequence[Path]) -> int:
+    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files."""
+    files = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def count_parameters(models: Sequence[Path]) -> int | None:
+    """Trained parameters of model.npz files together; None for a CTranslate2 directory, which does not tell."""
+    if any(path.is_dir() for path in models):
+        return None
+    return sum(math.prod(shape) for path in models for shape in parameter_shapes(npz.load_config(path)).values())
+
+
+def write_outputs(
+    prefix: Path, metrics: dict[str, Any], sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]
+) -> None:
+    """PREFIX.SRC.zst, PREFIX.TRG.zst (translations), PREFIX.TRG.ref.zst and, last, PREFIX.metrics.json."""
+    endings = (f"{metrics['src']}.zst", f"{metrics['trg']}.zst", f"{metrics['trg']}.ref.zst")
+    with write_columns(*(with_ending(prefix, ending) for ending in endings)) as writer:
+        for row in zip(sources, hypotheses, references, strict=True):
+            writer.write(*row)
+    write_json(with_ending(prefix, "metrics.json"), metrics)
+
+
+def with_ending(prefix: Path, ending: str) -> Path:
+    return prefix.with_name(f"{prefix.name}.{ending}")
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,158 @@
+"""Write the report of a run: one HTML page that works offline, and the same figures as JSON.
+
+The page tells what was lost and gained between teacher and student (quality, speed, size), how the models were trained,
+what became of the data, and how a few sentences come out. Whatever was not handed over is left out of the page.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.command import run_command
+from pipeline.common.errors import UserError
+from pipeline.common.files import read_json, read_lines, write_json, write_lines
+from pipeline.evaluate.report_html import render_page
+from pipeline.evaluate.samples import sample_translations
+
+EXAMPLE = """example:
+  python -m pipeline.evaluate.report --name demo --src en --trg de \\
+    --funnel cleaned/corpus.stats.json --training student student/train.jsonl \\
+    --metrics teacher.metrics.json --metrics student.metrics.json \\
+    --sources student.en.zst --references student.de.ref.zst --hypotheses student student.de.zst \\
+    --output-html report.html --output-json report.json"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.evaluate.report",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    several: dict[str, Any] = {"action": "extend", "nargs": "+", "type": Path, "default": [], "metavar": "F"}
+    pairs: dict[str, Any] = {"action": "append", "nargs": 2, "default": [], "metavar": ("NAME", "F")}
+    parser.add_argument("--name", required=True, help="the experiment's name")
+    parser.add_argument("--src", required=True, help="source language")
+    parser.add_argument("--trg", required=True, help="target language")
+    parser.add_argument("--funnel", **several, help="stats.json of a data step; repeatable")
+    parser.add_argument("--training", **pairs, help="a model's name and its train.jsonl; repeatable")
+    parser.add_argument("--metrics", **several, help="metrics.json of pipeline.evaluate.evaluate; repeatable")
+    parser.add_argument("--hypotheses", **pairs, help="a model's name and its translations of one test set; repeatable")
+    parser.add_argument("--sources", type=Path, help="the sentences of that test set")
+    parser.add_argument("--references", type=Path, help="their reference translations")
+    parser.add_argument("--output-html", type=Path, required=True, help="the page to write")
+    parser.add_argument("--output-json", type=Path, required=True, help="the same figures as JSON")
+    args = parser.parse_args(arguments)
+    report = build_report(
+        name=args.name,
+        src=args.src,
+        trg=args.trg,
+        funnel=args.funnel,
+        training=[(name, Path(path)) for name, path in args.training],
+        metrics=args.metrics,
+        hypotheses=[(name, Path(path)) for name, path in args.hypotheses],
+        sources=args.sources,
+        references=args.references,
+    )
+    page = render_page(report)
+    write_json(args.output_json, report)
+    with write_lines(args.output_html) as writer:
+        for line in page.split("\n"):
+            writer.write(line)
+
+
+def build_report(
+    name: str,
+    src: str,
+    trg: str,
+    funnel: Sequence[Path] = (),
+    training: Sequence[tuple[str, Path]] = (),
+    metrics: Sequence[Path] = (),
+    hypotheses: Sequence[tuple[str, Path]] = (),
+    sources: Path | None = None,
+    references: Path | None = None,
+) -> dict[str, Any]:
+    """Everything the page shows.
+
+    {"name", "src", "trg", "limbeck": version, "metrics": [contents of metrics.json],
+    "training": {model: [validation]}, "funnel": [{"file", "stats"}],
+    "samples": [{"source", "reference", "hypotheses": {model: text}, "chrf": {model: score}}]}
+
+    Raises UserError on a file that is absent or not what it should be, or a model that is named twice.
+    """
+    for flag, names in (
+        ("--training", [name for name, _ in training]),
+        ("--hypotheses", [name for name, _ in hypotheses]),
+    ):
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"{flag} names the model {twice!r} twice: every model needs a name of its own")
+    return {
+        "name": name,
+        "src": src,
+        "trg": trg,
+        "limbeck": importlib.metadata.version("limbeck"),
+        "metrics": [read_metrics(path) for path in metrics],
+        "training": {model: read_training(path) for model, path in training},
+        "funnel": [
+            {"file": file, "stats": _finite(read_json(path))}
+            for file, path in zip(step_names(funnel), funnel, strict=True)
+        ],
+        "samples": sample_translations(sources, references, hypotheses),
+    }
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """The contents of a metrics.json. Raises UserError when what the report builds on is not there."""
+    metrics = _finite(read_json(path))
+    try:
+        texts = [metrics[key] for key in ("name", "dataset", "src", "trg")]
+        scores = [metrics[key]["score"] for key in ("chrf", "bleu")]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no metrics file of pipeline.evaluate.evaluate: it has no {error}") from error
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(score, int | float) for score in scores):
+        raise UserError(f"{path}: name, dataset, src and trg must be text, and the scores of chrf and bleu numbers")
+    return dict(metrics)
+
+
+def read_training(path: Path) -> list[dict[str, Any]]:
+    """The validations of a train.jsonl, in order. Raises UserError on a line that is not a JSON object."""
+    records = []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}, is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, line {number}, must be a JSON object with a validation's figures")
+        records.append(_finite(record))
+    return records
+
+
+def step_names(paths: Sequence[Path]) -> list[str]:
+    """Names of data steps: their files' without the endings, with as much of the folders as tells them apart."""
+    stems = [path.name.removesuffix(".json").removesuffix(".stats") for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    folder = os.path.commonpath([path.resolve().parent for path in paths])
+    return [
+        stem if stems.count(stem) == 1 else f"{path.resolve().parent.relative_to(folder)}/{stem}".removeprefix("./")
+        for stem, path in zip(stems, paths, strict=True)
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value without NaN and infinities, which JSON does not know: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    run_command(main)
