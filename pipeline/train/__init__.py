@@ -1,0 +1,1 @@
+"""Training of teachers, backward models and students."""

@@ -1,0 +1,102 @@
+"""Rows of a corpus into ids: SentencePiece with or without sampling, length limits, alignments of pieces."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sentencepiece
+
+from pipeline.model.vocab import EOS_ID
+from pipeline.train.alignments import Offsets, align_pieces
+from pipeline.train.shuffle import Row
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Ids of both sides with the end of sentence, and alignment points as source, target, source, target, …"""
+
+    src: list[int]
+    trg: list[int]
+    points: list[int]
+
+
+class Encoder:
+    """Encodes rows of (source, target) or (source, target, alignment points).
+
+    `alphas` are the sampling factors of the two sides (Kudo 2018, subword regularisation; 0 is the best segmentation).
+    `max_length` is the longest allowed number of pieces, without the end of sentence; longer pairs are left out, or
+    cut when `crop` is set.
+    """
+
+    def __init__(
+        self,
+        processors: tuple[sentencepiece.SentencePieceProcessor, sentencepiece.SentencePieceProcessor],
+        alphas: Sequence[float] = (),
+        max_length: int = 100,
+        crop: bool = False,
+    ) -> None:
+        self.processors = processors
+        self.alphas = (*alphas, 0.0, 0.0)[:2]
+        self.max_length, self.crop = max_length, crop
+
+    def encode(self, rows: Sequence[Row], seed: Sequence[int]) -> list[EncodedPair | None]:
+        """Encode rows; None stands for a pair that is left out (too long, or empty on one side).
+
+        Sampling depends on nothing but `seed` and the rows. Raises UserError on alignment points that do not fit.
+        """
+        if not any(self.alphas):
+            return self._encode(rows)
+        # SentencePiece's random generator belongs to a thread and takes its seed when the thread first draws from it.
+        sentencepiece.set_random_generator_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
+        result: list[list[EncodedPair | None]] = []
+        error: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                result.append(self._encode(rows))
+            except BaseException as raised:
+                error.append(raised)
+
+        thread = threading.Thread(target=work, name="encode")
+        thread.start()
+        thread.join()
+        if error:
+            raise error[0]
+        return result[0]
+
+    def _encode(self, rows: Sequence[Row]) -> list[EncodedPair | None]:
+        if not rows:
+            return []
+        aligned = len(rows[0]) == 3
+        sides = [self._encode_side(side, [row[side] for row in rows], aligned) for side in (0, 1)]
+        return [self._pair(row, src, trg) for row, src, trg in zip(rows, *sides, strict=True)]
+
+    def _encode_side(self, side: int, texts: list[str], offsets: bool) -> list[tuple[list[int], Offsets]]:
+        """Ids, and character offsets of the pieces where they are asked for."""
+        alpha = self.alphas[side]
+        encoded = self.processors[side].encode(
+            texts,
+            # One thread: a pool of threads would draw random numbers in no fixed order, and training needs the rest.
+            num_threads=1,
+            return_type="offset_mapping" if offsets else int,
+            enable_sampling=bool(alpha),
+            alpha=alpha,
+            nbest_size=-1,
+        )
+        return [(item["ids"], item["offsets"]) for item in encoded] if offsets else [(ids, ()) for ids in encoded]
+
+    def _pair(self, row: Row, src: tuple[list[int], Offsets], trg: tuple[list[int], Offsets]) -> EncodedPair | None:
+        (src_ids, src_offsets), (trg_ids, trg_offsets) = src, trg
+        if not src_ids or not trg_ids:
+            return None
+        limit = self.max_length
+        if max(len(src_ids), len(trg_ids)) > limit:
+            if not self.crop:
+                return None
+            src_ids, trg_ids = src_ids[:limit], trg_ids[:limit]
+        points: list[int] = []
+        if len(row) == 3:
+            cells = align_pieces(row[2], row[0], row[1], src_offsets[:limit], trg_offsets[:limit])
+            points = cells.ravel().tolist()
+        return EncodedPair([*src_ids, EOS_ID], [*trg_ids, EOS_ID], points)

@@ -1,0 +1,405 @@
+"""Train a teacher, a backward model or a student, and keep the model that is best on the devset.
+
+Reads one or more parallel corpora (with word alignments for guided alignment), two SentencePiece vocabularies and a
+devset; writes a model directory. Checkpoints live in --checkpoint-dir: when it already holds one, training continues
+from it exactly where it stood.
+"""
+
+import argparse
+import dataclasses
+import logging
+import math
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+import yaml
+
+from pipeline.common.command import json_argument, run_command
+from pipeline.common.errors import TransientError, UserError
+from pipeline.common.progress import format_duration
+from pipeline.model.formats import npz
+from pipeline.model.transformer import Transformer
+from pipeline.model.vocab import Vocab
+from pipeline.train.checkpoint import (
+    TrainingState,
+    check_identity,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from pipeline.train.compute import Compute, choose_compute
+from pipeline.train.curriculum import curriculum
+from pipeline.train.data import TrainingData, Update, describe_stage
+from pipeline.train.encoding import Encoder
+from pipeline.train.interruption import Interrupted, Interruption
+from pipeline.train.loss import guided_alignment_cost, token_cross_entropy
+from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
+from pipeline.train.options import TrainingOptions, load_presets, model_config, parse_options
+from pipeline.train.output import file_digest, write_output
+from pipeline.train.report import TrainingLog
+from pipeline.train.schedule import learning_rate
+from pipeline.train.shuffle import ShuffledCorpus
+from pipeline.train.validate import Validator, improved
+
+logger = logging.getLogger(__name__)
+
+# Options that decide which sentences an update sees: a checkpoint's data position means nothing under other values.
+_DATA_OPTIONS = (
+    "seed",
+    "mini-batch-words",
+    "mini-batch",
+    "maxi-batch",
+    "optimizer-delay",
+    "max-length",
+    "max-length-crop",
+    "sentencepiece-alphas",
+    "guided-alignment",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files."""
+
+    languages: tuple[str, str]
+    corpora: dict[str, tuple[Path, ...]]
+    devset: tuple[Path, Path]
+    vocabs: tuple[Path, Path]
+    teacher_mode: str
+    best_metric: str
+    options: TrainingOptions
+    device: str
+    output: Path
+    checkpoints: Path
+
+
+class Trainer:
+    """One training, from its beginning or from its newest checkpoint to its end.
+
+    Raises UserError before anything is trained when inputs are empty, do not belong together, or a checkpoint is of
+    another training.
+    """
+
+    def __init__(self, job: Job, interruption: Interruption) -> None:
+        self.job, self.options, self.interruption = job, job.options, interruption
+        self.compute: Compute = choose_compute(job.device, job.options.precision)
+
+        vocabs = Vocab.load(job.vocabs[0]), Vocab.load(job.vocabs[1])
+        digests = file_digest(job.vocabs[0]), file_digest(job.vocabs[1])
+        config = model_config(job.options, (len(vocabs[0]), len(vocabs[1])), shared_vocab=digests[0] == digests[1])
+        self.metrics = (job.best_metric, *(name for name in self.options.valid_metrics if name != job.best_metric))
+        self.validator = Validator(job.devset, vocabs, job.languages[1], self.options, self.metrics, interruption.check)
+        if self.validator.left_out:
+            logger.warning(
+                f"training: {self.validator.left_out:,} pairs of the devset are left out of validation, because they "
+                f"are longer than valid-max-length {self.options.valid_max_length} pieces"
+            )
+
+        stages = curriculum(list(job.corpora), job.teacher_mode)
+        self.corpora = [
+            ShuffledCorpus(name, paths, job.checkpoints, (self.options.seed, number), interruption.check)
+            for number, (name, paths) in enumerate(job.corpora.items())
+        ]
+        encoder = Encoder(
+            (_processor(job.vocabs[0]), _processor(job.vocabs[1])),
+            self.options.sentencepiece_alphas,
+            self.options.max_length,
+            self.options.max_length_crop,
+        )
+        self.data = TrainingData(self.corpora, stages, encoder, self.options)
+
+        torch.manual_seed(self.options.seed)
+        self.model = Transformer(config)
+        self.model.init_parameters(self.options.seed)
+        self.model.to(self.compute.device).train()
+        self.smoothed = smoothed_copy(self.model, self.options)
+        self.optimizer = make_optimizer(self.model, self.options)
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        logger.info(
+            f"training: {parameters / 1e6:.1f} million parameters on "
+            f"{', '.join(f'{corpus.rows:,} pairs {corpus.name}' for corpus in self.corpora)}, reading "
+            f"{', then '.join(describe_stage(stage) for stage in stages)}"
+        )
+
+        given = self.options.to_yaml()
+        self.identity: dict[str, Any] = {
+            **{name: value for name, value in yaml.safe_load(config.to_yaml()).items() if name != "version"},
+            **{name: given[name] for name in _DATA_OPTIONS},
+            "src-vocab": digests[0],
+            "trg-vocab": digests[1],
+            "exponential-smoothing": self.smoothed is not None,
+            "curriculum": [describe_stage(stage) for stage in stages],
+            **{f"rows of {corpus.name}": corpus.rows for corpus in self.corpora},
+        }
+        self.state = self._continued() or TrainingState()
+        self.log = TrainingLog(
+            job.checkpoints, job.output, self.state.progress.updates, self.options.limits(), self.options.lr_report
+        )
+
+    def train(self) -> None:
+        """Train until a limit or early stopping, then write the model directory."""
+        options, state, progress = self.options, self.state, self.state.progress
+        started = time.monotonic() - state.seconds
+        saved, saved_updates, saved_periods = time.monotonic(), progress.updates, progress.periods(options.save_freq)
+        updates = self.data.updates(state.position)
+        try:
+            while True:
+                if progress.periods(options.valid_freq) > state.validations_due:
+                    self._validate(started)
+                    saved, saved_updates = time.monotonic(), progress.updates
+                    if 0 < options.early_stopping <= state.stalled:
+                        logger.info(f"training: early stopping, {self.job.best_metric} stalled {state.stalled} times")
+                        break
+                if any(progress.reached(limit) for limit in options.limits()):
+                    break
+
+                begun = time.monotonic()
+                update = next(updates)
+                rate = learning_rate(options.learn_rate, options.lr_warmup, options.lr_decay_inv_sqrt, progress)
+                cost, alignment_cost = self._step(update, rate)
+                progress.updates += 1
+                progress.tokens += update.sizes.target_tokens
+                progress.epochs, state.position = update.epochs, update.position
+                if self.smoothed is not None:
+                    smooth(self.smoothed, self.model, options.exponential_smoothing, progress.updates)
+                state.seconds = time.monotonic() - started
+                self.log.update(
+                    progress, options.disp_freq, rate, update.sizes, cost, alignment_cost, time.monotonic() - begun
+                )
+
+                self.interruption.check()
+                minutes = (time.monotonic() - saved) / 60
+                periods = progress.periods(options.save_freq)
+                if periods > saved_periods or minutes >= options.save_minutes:
+                    self._save()
+                    saved, saved_updates, saved_periods = time.monotonic(), progress.updates, periods
+
+            if state.validated != progress.updates:
+                self._validate(started)
+        except Interrupted:
+            if progress.updates > saved_updates:
+                self._save()
+            raise
+        finally:
+            updates.close()
+            self.log.close()
+        self._write_output()
+
+    def _step(self, update: Update, rate: float) -> tuple[float, float]:
+        """One update of the parameters; returns the cost and the guided-alignment cost, summed over target tokens.
+
+        Gradients are those of the mean over all target tokens of the update, however many micro-batches it has.
+        """
+        options, tokens = self.options, update.sizes.target_tokens
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        cost = torch.zeros((), device=self.compute.device)
+        alignment_cost = torch.zeros((), device=self.compute.device)
+        for batch in update.batches:
+            batch = batch.to(self.compute.device)
+            with self.compute.autocast():
+                memory = self.model.encode(batch.src, batch.src_mask)
+                states, attention = self.model.decode(
+                    batch.trg, memory, batch.src_mask, alignment=batch.alignment is not None
+                )
+                logits = self.model.logits(states[batch.trg_mask])  # [real tokens, V]: no loss on padding
+            loss = token_cross_entropy(logits, batch.trg[batch.trg_mask], options.label_smoothing)
+            cost += loss.detach()
+            if attention is not None and batch.alignment is not None:
+                guided = guided_alignment_cost(
+                    attention, batch.alignment, batch.src_mask, batch.trg_mask, options.guided_alignment_cost
+                )
+                alignment_cost += guided.detach()
+                loss = loss + options.guided_alignment_weight * guided
+            torch.autograd.backward(loss / tokens)
+        total = float(cost + alignment_cost)
+        if not math.isfinite(total):
+            raise UserError(
+                f"the training cost is {total} at update {self.state.progress.updates + 1:,}: lower learn-rate, "
+                "lengthen lr-warmup or set clip-norm; the last checkpoint is kept"
+            )
+        if options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm)
+        self.optimizer.step()
+        return float(cost), float(alignment_cost)
+
+    def _validate(self, started: float) -> None:
+        """Judge the (smoothed) model, keep it if it is the best, record the validation, save a checkpoint."""
+        state, progress = self.state, self.state.progress
+        judged = self.smoothed if self.smoothed is not None else self.model
+        values = self.validator.validate(judged, self.compute)
+        value = values[self.job.best_metric]
+        best = improved(self.job.best_metric, value, state.best)
+        if best:
+            state.best, state.best_update, state.stalled = value, progress.updates, 0
+            npz.save(judged, self._best_model())
+        else:
+            state.stalled += 1
+        state.validated, state.validations_due = progress.updates, progress.periods(self.options.valid_freq)
+        state.seconds = time.monotonic() - started
+        record = {
+            "update": progress.updates,
+            "epoch": round(progress.epochs, 4),
+            "seconds": round(state.seconds, 1),
+            "lr": learning_rate(
+                self.options.learn_rate, self.options.lr_warmup, self.options.lr_decay_inv_sqrt, progress
+            ),
+            **self.log.since_validation.figures(),
+            **values,
+            "best": best,
+            "stalled": state.stalled,
+        }
+        self.log.validation(record, self.metrics)
+        self._save()
+
+    def _continued(self) -> TrainingState | None:
+        checkpoint = newest_checkpoint(self.job.checkpoints)
+        if checkpoint is None:
+            return None
+        check_identity(checkpoint, self.identity)
+        state = load_checkpoint(checkpoint, self.model, self.smoothed, self.optimizer)
+        logger.info(f"training: continuing from update {state.progress.updates:,} ({checkpoint})")
+        if state.best is not None and not self._best_model(state).exists():
+            raise UserError(
+                f"{self._best_model(state)} is missing, the best model so far: restore it or empty {checkpoint.parent}"
+            )
+        return state
+
+    def _save(self) -> Path:
+        checkpoint = save_checkpoint(
+            self.job.checkpoints, self.model, self.smoothed, self.optimizer, self.state, self.identity
+        )
+        # Two are kept, as the older one of the two checkpoints may refer to the older one.
+        for old in sorted(self.job.checkpoints.glob(f"best-{self.job.best_metric}-*.npz"))[:-2]:
+            old.unlink()
+        return checkpoint
+
+    def _best_model(self, state: TrainingState | None = None) -> Path:
+        state = state or self.state
+        return self.job.checkpoints / f"best-{self.job.best_metric}-{state.best_update:08d}.npz"
+
+    def _write_output(self) -> None:
+        job, state = self.job, self.state
+        checkpoint = newest_checkpoint(job.checkpoints)
+        if checkpoint is None:
+            raise UserError(f"{job.checkpoints} lost its checkpoints during training: keep other tasks out of it")
+        write_output(
+            job.output,
+            self._best_model(),
+            job.best_metric,
+            checkpoint,
+            job.checkpoints,
+            job.vocabs,
+            job.languages,
+            self.options,
+        )
+        for corpus in self.corpora:
+            corpus.close()
+        logger.info(
+            f"training: {state.progress.updates:,} updates, {state.progress.epochs:.1f} epochs in "
+            f"{format_duration(state.seconds)}; best {job.best_metric} {state.best:.4g} at update {state.best_update:,}"
+        )
+
+
+def _processor(vocab: Path) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(vocab))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    job = _parse_job(arguments)
+    with Interruption() as interruption:
+        try:
+            Trainer(job, interruption).train()
+        except Interrupted as interrupted:
+            if interrupted.signal == signal.SIGINT:
+                raise KeyboardInterrupt from interrupted
+            raise TransientError(f"stopped by {interrupted}: run again with the same folders to continue") from None
+
+
+def _parse_job(arguments: Sequence[str] | None) -> Job:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.train.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m pipeline.train.train --preset student-tiny --src en --trg de "
+        "--corpus distilled corpus.en.zst corpus.de.zst corpus.aln.zst --devset devset.en.zst devset.de.zst "
+        "--src-vocab vocab.en.spm --trg-vocab vocab.de.spm --best-metric chrf "
+        """--options '{"learn-rate": "5e-4", "after": "20e"}' --output-dir student --checkpoint-dir checkpoints""",
+    )
+    add = parser.add_argument
+    add("--preset", required=True, choices=sorted(load_presets()), help="the options to start from (presets.yml)")
+    add("--src", required=True, help="source language")
+    add("--trg", required=True, help="target language")
+    add(
+        "--corpus",
+        required=True,
+        action="append",
+        nargs="+",
+        metavar="NAME SRC TRG [ALN]",
+        help="original, backtranslated or distilled; its two sides, and word alignments; repeatable, main corpus first",
+    )
+    add("--devset", required=True, nargs=2, type=Path, metavar=("SRC", "TRG"), help="what validations translate")
+    add("--src-vocab", required=True, type=Path, help="SentencePiece model of the source language")
+    add("--trg-vocab", required=True, type=Path, help="of the target language; the same for a joint vocabulary")
+    add("--best-metric", required=True, choices=["chrf", "bleu-detok", "ce-mean-words"], help="chooses the best model")
+    add(
+        "--teacher-mode",
+        choices=["one-stage", "two-stage"],
+        default="one-stage",
+        help="how back-translations are mixed in",
+    )
+    add(
+        "--options",
+        type=json_argument,
+        default={},
+        help="JSON of training options under Marian's names, or @ and a path",
+    )
+    add("--seed", type=int, help="of parameters, dropout and the order of the data (default: 1, or that of --options)")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU when there is one")
+    add("--output-dir", required=True, type=Path, help="the model directory to write")
+    add("--checkpoint-dir", required=True, type=Path, help="where checkpoints are kept and found again")
+    given = parser.parse_args(arguments)
+
+    if not isinstance(given.options, dict):
+        parser.error("--options must be a JSON object of option names and values")
+    options = parse_options(given.preset, given.options)
+    if given.seed is not None:
+        options = dataclasses.replace(options, seed=given.seed)
+    if given.src == given.trg:
+        raise UserError(f"--src and --trg are both {given.src}: their vocabularies need different file names")
+    corpora: dict[str, tuple[Path, ...]] = {}
+    for name, *paths in given.corpus:
+        if len(paths) not in (2, 3):
+            parser.error(f"--corpus {name} needs a name, two sides and perhaps alignments, not {len(paths)} files")
+        if options.guided_alignment and len(paths) < 3:
+            raise UserError(
+                f"guided-alignment needs word alignments for the corpus {name}: give them, or set it to false"
+            )
+        if name in corpora:
+            raise UserError(
+                f"the corpus {name} is given twice: merge its files, or name them original and backtranslated"
+            )
+        corpora[name] = tuple(Path(path) for path in paths[: 3 if options.guided_alignment else 2])
+    return Job(
+        languages=(given.src, given.trg),
+        corpora=corpora,
+        devset=tuple(given.devset),
+        vocabs=(given.src_vocab, given.trg_vocab),
+        teacher_mode=given.teacher_mode,
+        best_metric=given.best_metric,
+        options=options,
+        device=given.device,
+        output=given.output_dir,
+        checkpoints=given.checkpoint_dir,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

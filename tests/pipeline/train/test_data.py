@@ -1,0 +1,184 @@
+import itertools
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+import yaml
+
+from pipeline.common.errors import UserError
+from pipeline.train.curriculum import Stage, curriculum
+from pipeline.train.data import DataPosition, TrainingData, Update, in_background
+from pipeline.train.encoding import Encoder
+from pipeline.train.options import TrainingOptions
+from pipeline.train.shuffle import ShuffledCorpus
+
+from .conftest import Files, make_pairs, train_vocab, write_rows
+
+
+def make_data(
+    folder: Path,
+    corpora: dict[str, tuple[Path, ...]],
+    vocabs: tuple[Path, Path],
+    stages: list[Stage] | None = None,
+    **options: object,
+) -> TrainingData:
+    chosen = TrainingOptions(**{"mini_batch_words": 400, "maxi_batch": 30, "max_length": 60, **options})  # type: ignore[arg-type]
+    read = [ShuffledCorpus(name, paths, folder, (1, number)) for number, (name, paths) in enumerate(corpora.items())]
+    processors = tuple(sentencepiece.SentencePieceProcessor(model_file=str(vocab)) for vocab in vocabs)
+    encoder = Encoder(
+        processors,  # type: ignore[arg-type]
+        chosen.sentencepiece_alphas,
+        chosen.max_length,
+        chosen.max_length_crop,
+    )
+    return TrainingData(read, stages or curriculum(list(corpora)), encoder, chosen)
+
+
+def first_updates(data: TrainingData, count: int, position: DataPosition | None = None) -> list[Update]:
+    updates = data.updates(position or DataPosition())
+    try:
+        return list(itertools.islice(updates, count))
+    finally:
+        updates.close()
+
+
+def same(one: Update, other: Update) -> bool:
+    if (one.sizes, one.epochs, one.position) != (other.sizes, other.epochs, other.position):
+        return False
+    for a, b in zip(one.batches, other.batches, strict=True):
+        tensors = [(a.src, b.src), (a.src_mask, b.src_mask), (a.trg, b.trg), (a.trg_mask, b.trg_mask)]
+        if a.alignment and b.alignment:
+            tensors += [(a.alignment.index, b.alignment.index), (a.alignment.weight, b.alignment.weight)]
+        if not all(torch.equal(x, y) for x, y in tensors):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("alphas", [(), (0.3, 0.3)])
+def test_a_stream_goes_on_exactly_behind_any_update(tmp_path: Path, files: Files, alphas: tuple[float, ...]) -> None:
+    options = {"sentencepiece_alphas": alphas, "guided_alignment": True, "optimizer_delay": 2}
+    data = make_data(tmp_path, {"distilled": files.corpus}, files.vocabs, **options)
+    straight = first_updates(data, 110)
+    assert straight[-1].epochs > 1
+    for start in (1, 16, 100):
+        again = make_data(tmp_path, {"distilled": files.corpus}, files.vocabs, **options)
+        position = DataPosition.from_yaml(yaml.safe_load(yaml.safe_dump(straight[start - 1].position.to_yaml())))
+        resumed = first_updates(again, 110 - start, position)
+        assert all(same(a, b) for a, b in zip(straight[start:], resumed, strict=True))
+
+
+def test_an_epoch_ends_with_a_pool_and_holds_every_pair(tmp_path: Path, files: Files) -> None:
+    data = make_data(tmp_path, {"original": files.corpus[:2]}, files.vocabs, optimizer_delay=3)
+    updates = first_updates(data, 400)
+    for epoch in (1, 2):
+        inside = [update for update in updates if epoch - 1 < update.epochs <= epoch]
+        assert inside[-1].epochs == epoch
+        assert sum(len(batch.src) for update in inside for batch in update.batches) == 2000
+        assert max(len(update.batches) for update in inside) == 3
+    sizes = [update.sizes for update in updates if update.epochs <= 2]
+    assert all(size.padded <= 2 * 400 for size in sizes)
+    assert 1 - sum(size.real for size in sizes) / sum(size.padded for size in sizes) < 0.08
+
+
+def test_sampling_varies_between_epochs(tmp_path: Path, files: Files) -> None:
+    plain, sampled = (
+        make_data(tmp_path / str(alpha), {"original": files.corpus[:2]}, files.vocabs, sentencepiece_alphas=(alpha,))
+        for alpha in (0.0, 0.2)
+    )
+    tokens = [
+        sum(update.sizes.real for update in first_updates(data, 400) if update.epochs <= 1) for data in (plain, sampled)
+    ]
+    assert tokens[1] > tokens[0]
+
+
+def marked_corpora(folder: Path, counts: dict[str, int]) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, Path]]:
+    """Corpora whose target sides tell them apart."""
+    marks = {"original": "ooo", "backtranslated": "bbb"}
+    corpora = {}
+    for name, count in counts.items():
+        rows = [(source, marks[name]) for source, _, _ in make_pairs(count, 5, longest=3)]
+        corpora[name] = write_rows(rows, folder / f"{name}.en.zst", folder / f"{name}.de.zst")
+    texts = [row[0] for row in make_pairs(300, 5)]
+    vocabs = (
+        train_vocab(texts, folder / "vocab.en.spm"),
+        train_vocab([*texts, "ooo", "bbb"], folder / "vocab.de.spm"),
+    )
+    return corpora, vocabs
+
+
+def share_of(updates: list[Update], vocab: Path, mark: str) -> float:
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocab))
+    wanted = [*processor.encode(mark), 0]
+    targets = [
+        row[mask].tolist()
+        for update in updates
+        for batch in update.batches
+        for row, mask in zip(batch.trg, batch.trg_mask, strict=True)
+    ]
+    return targets.count(wanted) / len(targets)
+
+
+def test_one_stage_mixes_by_weight(tmp_path: Path) -> None:
+    corpora, vocabs = marked_corpora(tmp_path, {"original": 1000, "backtranslated": 300})
+    data = make_data(tmp_path / "x", corpora, vocabs)
+    updates = [update for update in first_updates(data, 200) if update.epochs <= 2]
+    assert share_of(updates, vocabs[1], "bbb") == pytest.approx(0.3, abs=0.01)
+
+
+def test_two_stages_leave_the_backtranslations_behind(tmp_path: Path) -> None:
+    corpora, vocabs = marked_corpora(tmp_path, {"original": 1000, "backtranslated": 300})
+    data = make_data(tmp_path / "x", corpora, vocabs, curriculum(list(corpora), "two-stage"))
+    updates = first_updates(data, 300)
+    first = [update for update in updates if update.position.stage == 0]
+    second = [update for update in updates if update.position.stage == 1]
+    assert share_of(first, vocabs[1], "bbb") == pytest.approx(0.4, abs=0.01)
+    rows = sum(len(batch.src) for update in first for batch in update.batches)
+    assert 0.4 * rows == pytest.approx(600, abs=2)
+    assert share_of(second, vocabs[1], "bbb") == 0
+
+
+def test_long_pairs_are_left_out_or_cut(tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    options = {"guided_alignment": True, "max_length": 5, "mini_batch_words": 2000}
+    with caplog.at_level("INFO"):
+        left_out = make_data(tmp_path / "a", {"original": files.corpus}, files.vocabs, **options)
+        kept = [update for update in first_updates(left_out, 40) if update.epochs <= 1]
+    assert "longer than 5 pieces" in caplog.text
+    cut = make_data(tmp_path / "b", {"original": files.corpus}, files.vocabs, max_length_crop=True, **options)
+    whole = [update for update in first_updates(cut, 40) if update.epochs <= 1]
+    count = lambda updates: sum(len(batch.src) for update in updates for batch in update.batches)  # noqa: E731
+    assert count(kept) < 2000 == count(whole)
+    for batch in (batch for update in kept + whole for batch in update.batches):
+        assert batch.src.shape[1] <= 6 and batch.trg.shape[1] <= 6
+        last = batch.trg_mask.sum(1) - 1
+        assert (batch.trg[torch.arange(len(last)), last] == 0).all()
+
+
+def test_a_corpus_without_usable_pairs_is_refused(tmp_path: Path, files: Files) -> None:
+    rows = [(source, target) for source, target, _ in make_pairs(700, 3) if " " in source]
+    corpus = write_rows([*rows, ("ba", ""), ("", "BA")], tmp_path / "long.en.zst", tmp_path / "long.de.zst")
+    data = make_data(tmp_path, {"original": corpus}, files.vocabs, max_length=1)
+    with pytest.raises(UserError, match=f"none of the {len(rows) + 2} pairs"):
+        first_updates(data, 1)
+
+
+def test_alignments_of_another_corpus_are_refused(tmp_path: Path, files: Files) -> None:
+    aln = write_rows([("0-50",)] * 2000, tmp_path / "other.aln.zst")
+    data = make_data(tmp_path, {"original": (*files.corpus[:2], *aln)}, files.vocabs, guided_alignment=True)
+    with pytest.raises(UserError, match="belong to another corpus"):
+        first_updates(data, 1)
+
+
+def test_the_thread_makes_one_ahead_and_ends_when_closed() -> None:
+    made = []
+
+    def items() -> object:
+        for number in itertools.count():
+            made.append(number)
+            yield number
+
+    stream = in_background(items())  # type: ignore[arg-type]
+    assert [next(stream), next(stream), next(stream)] == [0, 1, 2]
+    stream.close()
+    assert len(made) <= 4
+    assert list(in_background(iter([1, 2, 3]))) == [1, 2, 3]
