@@ -10,11 +10,12 @@ from pipeline.common.errors import UserError
 _CANDIDATES = 12
 _UNSEEN = 7.0  # HeLI's penalty for a word that a language has no n-gram of
 _NO_LANGUAGE = frozenset({"zxx", "und"})  # no linguistic content; nothing recognised
-_WIDELY_WRITTEN = frozenset(
-    "afr ara aze bel ben bul cat ces cmn dan deu ell eng est eus fin fra glg guj hbs heb hin hun hye isl ita jpn kan kat"
-    " kaz kor lav lit mal mar mkd msa mya nep nld nno nob pan pes pol por ron rus sin slk slv spa sqi swa swe tam tel tgl"
-    " tha tur ukr urd uzn vie".split()
-)
+_WIDELY_WRITTEN_CODES = """
+afr ara aze bel ben bul cat ces cmn dan deu ell eng est eus fin fra glg guj hbs heb hin hun hye isl ita jpn
+kan kat kaz kor lav lit mal mar mkd msa mya nep nld nno nob pan pes pol por ron rus sin slk slv spa sqi swa
+swe tam tel tgl tha tur ukr urd uzn vie
+"""
+_WIDELY_WRITTEN = frozenset(_WIDELY_WRITTEN_CODES.split())
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ class LanguageJudge:
         """How much likelier a widely written language is, in log10 probability per word (the mean that HeLI compares).
 
         Three times slower than `expected`. A graded answer lets a caller keep text between neighbours (German/Dutch,
-        Danish/Norwegian) and lines full of names or code, which a bare "most likely language" would drop. Rarely written
-        languages are no rivals: plain Russian or German segments are claimed by one or another of them.
+        Danish/Norwegian) and lines full of names or code, which a bare "most likely language" would drop. Rarely
+        written languages are no rivals: plain Russian or German segments are claimed by one or another of them.
         """
         best = self._identify_top(text, _CANDIDATES)  # (code, -log10 probability per word), best first
         rival = next((score for code, score in best if code in _WIDELY_WRITTEN and code not in self._codes), None)
