@@ -15,6 +15,7 @@ from limbeck_taskgraph.generate import ContinuationNotSupported
 from limbeck_taskgraph.target_tasks import UnknownStage
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.common.errors import UserError
+from utils.check_config import check_values
 
 EXIT_WRONG_INPUT = 2
 
@@ -51,8 +52,9 @@ def config_path(options: argparse.Namespace) -> str:
 
 
 def read_config(options: argparse.Namespace) -> TrainingConfig:
-    """Read the config that the command line names, and print its warnings."""
+    """Read and check the config that the command line names, and print its warnings."""
     config = load_training_config(config_path(options))
+    check_values(config)
     for warning in config.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     return config

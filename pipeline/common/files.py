@@ -180,11 +180,11 @@ def write_lines(path: str | Path) -> Iterator[LineWriter]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as indented JSON with sorted keys, under a temporary name first."""
+    """Write a value as indented JSON, under a temporary name first."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

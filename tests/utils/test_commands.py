@@ -1,0 +1,89 @@
+"""The commands' own manners: help, wrong input, drawings of the graph."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from utils.cli import COMMANDS
+
+
+def limbeck(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "utils.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def config(make_config: Any, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.safe_dump(make_config.values()))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    done = limbeck(command, "--help")
+    assert done.returncode == 0
+    assert "example" in done.stdout
+
+
+def test_an_unknown_command_is_answered_with_the_nearest() -> None:
+    done = limbeck("trian")
+    assert done.returncode == 2
+    assert "Did you mean train?" in done.stderr
+
+
+def test_values_that_only_a_step_knows_are_checked_before_anything_runs(make_config: Any, tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(
+        yaml.safe_dump(
+            make_config.values(
+                experiment={"trg": "xx", "cleaning": {"default": {"max-wrds": 10}}},
+                datasets={"train": ["getext_Django"], "devtest": ["opus_Books/v1"]},
+                marian_args={"training-teacher": {"lern-rate": 1}},
+            )
+        )
+    )
+    done = limbeck("train", path, "--runs", tmp_path / "runs", "--yes")
+    assert done.returncode == 2
+    for said in ("experiment.trg", "max-words", "gettext", "opus", "learn-rate"):
+        assert said in done.stderr
+    assert "5 errors" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_that_is_not_there(tmp_path: Path) -> None:
+    done = limbeck("graph", tmp_path / "none.yml")
+    assert done.returncode == 2
+    assert "none.yml does not exist" in done.stderr
+    assert "no training config given" in limbeck("graph").stderr
+
+
+def test_the_graph_in_every_format(config: Path, tmp_path: Path) -> None:
+    tree = limbeck("graph", config).stdout
+    tasks = json.loads(limbeck("graph", config, "--format", "json").stdout)
+    assert tree.startswith(f"{len(tasks)} tasks")
+    assert tasks["export-en-de"]["task"]["payload"]["command"]
+    dot = limbeck("graph", config, "--format", "dot").stdout
+    assert '"build-vocab-en-de" -> "train-teacher-model-en-de-1";' in dot
+    assert "-->" in limbeck("graph", config, "--format", "mermaid").stdout
+    page = tmp_path / "graph.html"
+    assert limbeck("graph", config, "--format", "html", "--output", page).returncode == 0
+    text = page.read_text()
+    HTMLParser().feed(text)
+    drawing = text[text.index("<svg") : text.index("</svg>") + 6]
+    assert len(ElementTree.fromstring(drawing).findall("rect")) == len({task["kind"] for task in tasks.values()})
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(config: Path, tmp_path: Path) -> None:
+    done = limbeck("train", config, "--runs", tmp_path / "runs", "--dry-run")
+    assert done.returncode == 0
+    assert "0 tasks reused" in done.stdout
+    assert "train-teacher-model-en-de-1: has not run before" in done.stdout
+    assert "has run in" in limbeck("status", "--runs", tmp_path / "runs").stderr

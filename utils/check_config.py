@@ -1,0 +1,55 @@
+"""What only the pipeline's steps know of a config's values, checked before anything runs instead of hours later."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from limbeck_taskgraph.config_file import ConfigError
+from limbeck_taskgraph.training_config import TrainingConfig
+from pipeline.clean.languages import base_language, identifier_codes
+from pipeline.clean.rules import check_overrides
+from pipeline.common.errors import UserError
+from pipeline.data.names import split_dataset
+from pipeline.train.options import parse_options
+
+
+def check_values(config: TrainingConfig) -> None:
+    """Check data set names, cleaning rules and training options.
+
+    Raises ConfigError with a line for each that is wrong: the key's path and what the step says of it.
+    """
+    problems = [f"{key}: {problem}" for key, check in _checks(config) if (problem := _problem(check))]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "experiment.src", partial(_check_language, config.experiment.src)
+    yield "experiment.trg", partial(_check_language, config.experiment.trg)
+    for use, names in config.datasets.model_dump(by_alias=True).items():
+        for number, name in enumerate(names):
+            yield f"datasets.{use}.{number}", partial(split_dataset, name)
+    cleaning = config.experiment.cleaning
+    yield "experiment.cleaning.default", partial(check_overrides, cleaning.default)
+    for name, rules in cleaning.datasets.items():
+        yield f"experiment.cleaning.datasets.{name}", partial(check_overrides, rules)
+    presets = {
+        "training-backward": ("backward", config.marian_args.training_backward),
+        "training-teacher": ("teacher", config.marian_args.training_teacher),
+        "training-student": (f"student-{config.experiment.student_model}", config.marian_args.training_student),
+    }
+    for key, (preset, options) in presets.items():
+        yield f"marian-args.{key}", partial(parse_options, preset, options)
+
+
+def _check_language(locale: str) -> None:
+    # Two letters that no table knows are a slip; three-letter codes are too many to list.
+    if len(base_language(locale)) == 2 and identifier_codes(locale) == (base_language(locale),):
+        raise UserError(f"found {locale!r}; needed: an ISO 639 code of a language, such as en, de or zh_hant")
+
+
+def _problem(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except UserError as error:
+        return str(error)
+    return ""
