@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = render_page(report)
     write_json(args.output_json, report)
     with write_lines(args.output_html) as writer:
-        for line in page.split("\n"):
+        for line in page.removesuffix("\n").split("\n"):
             writer.write(line)
 
 

@@ -1,0 +1,217 @@
+"""pipeline.evaluate.evaluate: real (random) models through its command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sacrebleu
+import sentencepiece
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import read_lines, write_lines
+from pipeline.evaluate.evaluate import main
+from pipeline.model.formats import ctranslate2
+
+Evaluate = Callable[..., dict[str, Any]]
+pytestmark = pytest.mark.usefixtures("short_measurements")
+
+
+@pytest.fixture
+def evaluate(models: dict[str, Path], test_set: tuple[Path, Path], tmp_path: Path) -> Evaluate:
+    """Runs the step on the named models and returns the metrics it wrote; flags can be added or replaced."""
+
+    def run(*names: str, **flags: object) -> dict[str, Any]:
+        given = {
+            "name": "student",
+            "src": "en",
+            "trg": "de",
+            "src-vocab": models["vocab"],
+            "trg-vocab": models["vocab"],
+            "dataset": "toy",
+            "references-src": test_set[0],
+            "references-trg": test_set[1],
+            "output-prefix": tmp_path / "out" / "toy",
+            "threads": 1,
+            **{key.replace("_", "-"): value for key, value in flags.items()},
+        }
+        arguments = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+        main([*arguments, *(part for name in names for part in ("--model", str(models[name])))])
+        metrics: dict[str, Any] = json.loads(Path(f"{given['output-prefix']}.metrics.json").read_text("utf-8"))
+        return metrics
+
+    return run
+
+
+def test_scores_are_sacrebleus_over_the_written_files(evaluate: Evaluate, tmp_path: Path) -> None:
+    metrics = evaluate("first")
+    hypotheses, references = (list(read_lines(tmp_path / "out" / f"toy.{end}")) for end in ("de.zst", "de.ref.zst"))
+    assert metrics["chrf"]["score"] == pytest.approx(sacrebleu.corpus_chrf(hypotheses, [references]).score, abs=1e-3)
+    assert metrics["bleu"]["score"] == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-3)
+    assert "nc:6|nw:0" in metrics["chrf"]["signature"]
+    assert "tok:13a" in metrics["bleu"]["signature"]
+
+
+def test_the_files_keep_the_test_sets_lines_and_order(
+    evaluate: Evaluate, test_set: tuple[Path, Path], models: dict[str, Path], tmp_path: Path
+) -> None:
+    metrics = evaluate("first", options='{"max-length": 20}')
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "toy.de.ref.zst",
+        "toy.de.zst",
+        "toy.en.zst",
+        "toy.metrics.json",
+    ]
+    assert list(read_lines(out / "toy.en.zst")) == list(read_lines(test_set[0]))
+    assert list(read_lines(out / "toy.de.ref.zst")) == list(read_lines(test_set[1]))
+    assert metrics["sentences"] == 6
+
+    # Every line is what CTranslate2 makes of that very source, translated alone.
+    ctranslate2.save(models["first"], models["vocab"], models["vocab"], tmp_path / "float32")
+    translator = ctranslate2.load(tmp_path / "float32")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(models["vocab"]))
+    for source, hypothesis in zip(read_lines(test_set[0]), read_lines(out / "toy.de.zst"), strict=True):
+        if not source:
+            assert hypothesis == ""
+            continue
+        pieces = processor.encode(source, out_type=str)
+        alone = translator.translate_batch([pieces], beam_size=1, disable_unk=True, max_decoding_length=20)
+        assert processor.decode(alone[0].hypotheses[0]) == hypothesis
+
+
+def test_an_npz_knows_its_parameters_and_size(evaluate: Evaluate, models: dict[str, Path]) -> None:
+    metrics = evaluate("first")
+    with np.load(models["first"]) as arrays:
+        assert metrics["parameters"] == sum(arrays[name].size for name in arrays.files if name != "special:model.yml")
+    assert metrics["size-bytes"] == models["first"].stat().st_size
+    assert metrics["engine"] == "ctranslate2 float32"
+
+
+def test_an_int8_directory(evaluate: Evaluate, models: dict[str, Path]) -> None:
+    metrics = evaluate("int8")
+    assert metrics["engine"] == "ctranslate2 int8"
+    assert metrics["parameters"] is None
+    assert metrics["size-bytes"] == sum(file.stat().st_size for file in models["int8"].iterdir())
+
+
+def test_an_ensemble_of_one_model_twice_translates_like_that_model(evaluate: Evaluate, tmp_path: Path) -> None:
+    options = '{"beam-size": 4}'
+    single = evaluate("first", options=options)
+    twice = evaluate("first", "first", options=options, output_prefix=tmp_path / "out" / "twice")
+    other = evaluate("first", "second", options=options, output_prefix=tmp_path / "out" / "other")
+    assert twice["engine"] == "torch ensemble"
+    assert twice["chrf"]["score"] == pytest.approx(single["chrf"]["score"], abs=2.0)
+    assert list(read_lines(tmp_path / "out" / "other.de.zst")) != list(read_lines(tmp_path / "out" / "twice.de.zst"))
+    assert twice["size-bytes"] == 2 * single["size-bytes"]
+    assert twice["parameters"] == 2 * single["parameters"]
+    assert other["decoding"]["beam-size"] == 4
+
+
+def test_speed_is_said_with_all_that_it_depends_on(evaluate: Evaluate) -> None:
+    speed = evaluate("first", threads=2)["speed"]
+    assert speed["threads"] == 1
+    assert speed["words-per-second"] > 0
+    assert speed["batch-size"] == 16
+    assert 0 < speed["latency-ms"]["median"] <= speed["latency-ms"]["p95"]
+    assert speed["processor"]
+
+
+def test_threads_change_no_translation(evaluate: Evaluate, tmp_path: Path) -> None:
+    evaluate("first")
+    evaluate("first", threads=3, output_prefix=tmp_path / "out" / "three")
+    assert list(read_lines(tmp_path / "out" / "toy.de.zst")) == list(read_lines(tmp_path / "out" / "three.de.zst"))
+
+
+def test_options_reach_the_search(evaluate: Evaluate, tmp_path: Path) -> None:
+    metrics = evaluate("first", options='{"max-length": 3, "mini-batch-words": 5000}')
+    assert metrics["decoding"] == {"beam-size": 1, "normalize": 1.0, "max-length": 3}
+    full = tmp_path / "out" / "full"
+    evaluate("first", output_prefix=full)
+    short = sum(map(len, read_lines(tmp_path / "out" / "toy.de.zst")))
+    assert short < sum(map(len, read_lines(f"{full}.de.zst")))
+
+
+def test_sources_too_long_for_the_model_are_counted(evaluate: Evaluate, tmp_path: Path) -> None:
+    for name, line in (("long.en", "The house is small. " * 300), ("long.de", "Das Haus ist klein.")):
+        with write_lines(tmp_path / name) as writer:
+            writer.write(line)
+    metrics = evaluate(
+        "first",
+        references_src=tmp_path / "long.en",
+        references_trg=tmp_path / "long.de",
+        options='{"max-length": 8}',
+    )
+    assert metrics["cut-sources"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ('{"beam-sise": 4}', "beam-sise"),
+        ('{"beam-size": 0}', "beam-size"),
+        ('{"beam-size": 2.5}', "beam-size"),
+        ('{"normalize": -1}', "normalize"),
+        ('{"max-length": "long"}', "max-length"),
+        ("[1]", "mapping"),
+    ],
+)
+def test_wrong_options(evaluate: Evaluate, options: str, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        evaluate("first", options=options)
+
+
+def test_sides_of_unequal_length(evaluate: Evaluate, test_set: tuple[Path, Path], tmp_path: Path) -> None:
+    with write_lines(tmp_path / "short.de") as writer:
+        writer.write("Das Haus ist klein.")
+    with pytest.raises(UserError, match="equal length"):
+        evaluate("first", references_trg=tmp_path / "short.de")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  "]])
+def test_a_test_set_without_sentences(evaluate: Evaluate, tmp_path: Path, lines: list[str]) -> None:
+    for name in ("none.en", "none.de"):
+        with write_lines(tmp_path / name) as writer:
+            for line in lines:
+                writer.write(line)
+    with pytest.raises(UserError, match="no sentences"):
+        evaluate("first", references_src=tmp_path / "none.en", references_trg=tmp_path / "none.de")
+
+
+def test_a_vocabulary_of_another_model(evaluate: Evaluate, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("other words than those of the models here\n" * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "other"), vocab_size=30, hard_vocab_limit=False,
+        bos_id=-1, pad_id=-1, eos_id=0, unk_id=1, minloglevel=2,
+    )  # fmt: skip
+    for names in (["first"], ["int8"], ["first", "second"]):
+        with pytest.raises(UserError, match="trained with"):
+            evaluate(*names, src_vocab=tmp_path / "other.model", trg_vocab=tmp_path / "other.model")
+
+
+def test_models_that_cannot_be_evaluated(evaluate: Evaluate, models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ensemble must be"):
+        evaluate("first", "int8")
+    with pytest.raises(UserError, match="does not exist"):
+        main(
+            f"--name x --model {tmp_path}/absent.npz --src en --trg de --dataset d --src-vocab {models['vocab']} "
+            f"--trg-vocab {models['vocab']} --references-src {tmp_path}/test.en.zst "
+            f"--references-trg {tmp_path}/test.de.zst --output-prefix {tmp_path}/x".split()
+        )
+
+
+def test_the_command_ends_in_one_sentence(models: dict[str, Path], tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m pipeline.evaluate.evaluate --name x --model {models['first']} --src en --trg de "
+        f"--dataset d --src-vocab {models['vocab']} --trg-vocab {models['vocab']} --references-src {tmp_path}/no.en "
+        f"--references-trg {tmp_path}/no.de --output-prefix {tmp_path}/x"
+    )
+    done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [f"error: {tmp_path}/no.en does not exist"]

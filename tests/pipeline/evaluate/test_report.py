@@ -1,0 +1,366 @@
+"""pipeline.evaluate.report: the page and the JSON, from whole to almost nothing."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import write_json, write_lines
+from pipeline.evaluate.report import build_report, main
+from pipeline.evaluate.report_html import render_page, summary_sentence
+from pipeline.evaluate.table import summary_table
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+EVIL = "<script>alert(\"x\")</script> & 'y' <b>"
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and gathers ids, text, scripts and whatever would be loaded from elsewhere."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += f"{data} "
+
+
+def metrics(name: str, chrf: float, words: float, size: int, **others: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "dataset": "gettext_toy",
+        "src": "en",
+        "trg": "de",
+        "sentences": 500,
+        "chrf": {"score": chrf, "signature": "nrefs:1|nc:6|nw:0|version:2.6.0"},
+        "bleu": {"score": chrf / 2, "signature": "nrefs:1|tok:13a|version:2.6.0"},
+        "speed": {
+            "words-per-second": words,
+            "threads": 1,
+            "batch-size": 16,
+            "latency-ms": {"median": 1e4 / words, "p95": 3e4 / words},
+            "processor": "Toy CPU",
+        },
+        "size-bytes": size,
+        "parameters": size // 4,
+        "engine": "ctranslate2 float32",
+        "decoding": {"beam-size": 1, "normalize": 1.0, "max-length": 1000},
+        **others,
+    }
+
+
+TEACHER = metrics("teacher-1", 60.0, 150.0, 240_000_000)
+STUDENT = metrics("student", 58.5, 3000.0, 60_000_000)
+INT8 = metrics("student-int8", 58.3, 7500.0, 16_000_000, engine="ctranslate2 int8", parameters=None)
+BACKWARD = metrics("backward", 50.0, 900.0, 70_000_000, src="de", trg="en")
+
+CLEANING = {
+    "dataset": "gettext_gramps",
+    "src": "en",
+    "trg": "de",
+    "read": 7000,
+    "kept": 6000,
+    "modified": 123,
+    "removed": {"length-ratio": 800, "too-long": 200, "empty": 0},
+}
+MERGE = {
+    "corpora": {"gettext_gramps": {"read": 6000, "kept": 5432, "duplicate": 555, "held-out": 13}},
+    "held-out": {"gettext_toy": 13},
+    "lines": 5432,
+}
+
+Report = Callable[..., tuple[dict[str, Any], Page, str]]
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    """Runs the step; `flags` are its arguments, with inputs as values that are written to files first."""
+
+    def write(name: str, value: Any) -> str:
+        path = tmp_path / name
+        if name.endswith(".json"):
+            write_json(path, value)
+        else:
+            with write_lines(path) as writer:
+                for line in value:
+                    writer.write(line if isinstance(line, str) else json.dumps(line))
+        return str(path)
+
+    def run(
+        metrics: tuple[dict[str, Any], ...] = (),
+        funnel: tuple[Any, ...] = (),
+        training: dict[str, list[Any]] | None = None,
+        samples: dict[str, list[str]] | None = None,
+        name: str = "toy-en-de",
+    ) -> tuple[dict[str, Any], Page, str]:
+        flags = ["--name", name, "--src", "en", "--trg", "de"]
+        for number, value in enumerate(metrics):
+            flags += ["--metrics", write(f"{number}.metrics.json", value)]
+        for number, value in enumerate(funnel):
+            flags += ["--funnel", write(f"step{number}.stats.json", value)]
+        for model, records in (training or {}).items():
+            flags += ["--training", model, write(f"{len(model)}.jsonl", records)]
+        for column, lines in (samples or {}).items():
+            path = write(f"{column}.zst", lines)
+            flags += [f"--{column}", path] if column in ("sources", "references") else ["--hypotheses", column, path]
+        html, result = tmp_path / "report.html", tmp_path / "report.json"
+        main([*flags, "--output-html", str(html), "--output-json", str(result)])
+        text = html.read_text("utf-8")
+        return json.loads(result.read_text("utf-8")), Page(text), text
+
+    return run
+
+
+def validations(count: int = 5) -> list[dict[str, Any]]:
+    return [
+        {
+            "update": 100 * step,
+            "epoch": 0.5 * step,
+            "seconds": 3.5 * step,
+            "train-cost": 6 / step,
+            "lr": 3e-4,
+            "words-per-second": 4000.0,
+            "chrf": 20.0 + 7 * min(step, 4),
+            "ce-mean-words": 5 / step,
+            "best": step <= 4,
+            "stalled": max(0, step - 4),
+        }
+        for step in range(1, count + 1)
+    ]
+
+
+SAMPLES = {
+    "sources": [f"A sentence with number {'very ' * (number % 17)}{number}" for number in range(40)],
+    "references": [f"Ein Satz mit Nummer {'sehr ' * (number % 17)}{number}" for number in range(40)],
+    "student": [f"Ein Satz mit Ziffer {'sehr ' * (number % 17)}{number}" for number in range(40)],
+}
+
+
+def test_a_whole_report(report: Report) -> None:
+    value, page, _ = report(
+        (TEACHER, STUDENT, INT8, BACKWARD),
+        (CLEANING, MERGE),
+        {"teacher-1": validations(), "student": validations(9)},
+        SAMPLES,
+    )
+    assert set(value) >= {"name", "src", "trg", "metrics", "training", "funnel", "samples"}
+    assert value["metrics"][1] == STUDENT
+    assert value["funnel"][0] == {"file": "step0", "stats": CLEANING}
+    assert len(value["training"]["student"]) == 9
+    assert page.tags.count("svg") == 1 + 2 * 2  # one plot (the backward model is alone), two charts per training
+    assert page.tags.count("table") == 2
+    for shown in ("58.5", "−1.5", "3,000", "20× faster", "4× smaller", "16.0 MB", "60.0 M", "66.7 ms"):
+        assert shown in page.text, shown
+    for shown in ("7,000 read → 6,000 kept", "length-ratio", "800 (11.4 %)", "555 (9.2 %)", "gettext_toy 13"):
+        assert shown in page.text, shown
+    assert "best at update 400" in page.text
+    assert "nc:6|nw:0" in page.text
+    assert "Toy CPU" in page.text
+
+
+def test_the_page_needs_nothing_from_elsewhere(report: Report) -> None:
+    _, page, text = report((TEACHER, STUDENT), (CLEANING,), {"student": validations()}, SAMPLES)
+    assert page.links
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_charts_are_well_formed_and_named(report: Report) -> None:
+    _, _, text = report((TEACHER, STUDENT, INT8), (), {"student": validations()})
+    charts = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
+    assert len(charts) == 3
+    for chart in charts:
+        assert (chart.findtext("title") or "").strip()
+        _, _, width, height = map(float, chart.attrib["viewBox"].split())
+        for circle in chart.iter("circle"):
+            assert 0 <= float(circle.attrib["cx"]) <= width
+            assert 0 <= float(circle.attrib["cy"]) <= height
+    bubbles = [circle for circle in charts[0].iter("circle") if circle.attrib["class"] == "bubble"]
+    radii = sorted(float(circle.attrib["r"]) for circle in bubbles)
+    assert radii[-1] / radii[-2] == pytest.approx(2, rel=0.05)  # four times the size is four times the area
+
+
+def test_the_summary_says_what_was_lost_and_gained() -> None:
+    sentence = summary_sentence({"metrics": [TEACHER, STUDENT, INT8]})
+    assert "1.5 chrF points below its teacher, translates 20 times faster and is 4.0 times smaller" in sentence
+    assert "0.2 chrF points below the student in full precision, translates 2.5 times faster" in sentence
+    better = metrics("student", 61.0, 75.0, 480_000_000)
+    sentence = summary_sentence({"metrics": [TEACHER, better]})
+    assert "1.0 chrF points above its teacher, translates 2.0 times slower and is 2.0 times larger" in sentence
+    assert "same chrF" in summary_sentence({"metrics": [STUDENT, {**INT8, "chrf": STUDENT["chrf"]}]})
+
+
+def test_an_ensemble_is_the_teacher_and_its_engine_is_named() -> None:
+    ensemble = metrics("teacher-ensemble", 61.0, 30.0, 480_000_000, engine="torch ensemble")
+    sentence = summary_sentence({"metrics": [TEACHER, ensemble, STUDENT]})
+    assert "2.5 chrF points below its teacher, translates 100 times faster" in sentence
+    assert "the teacher in torch ensemble" in sentence
+
+
+def test_whatever_the_texts_hold_is_text(report: Report) -> None:
+    samples = {"sources": [EVIL, "ok"], "references": [EVIL, "gut"], "student": [EVIL, ""]}
+    cleaning = {**CLEANING, "dataset": EVIL, "removed": {EVIL: 5}, "note": EVIL}
+    student = {**STUDENT, "dataset": EVIL, "engine": EVIL, "decoding": {EVIL: EVIL}}
+    teacher = {**TEACHER, "dataset": EVIL, "name": "teacher " + EVIL}
+    merge = {"corpora": {EVIL: {"read": 2, EVIL: 1, "kept": 1}}, EVIL: {EVIL: [EVIL]}}
+    training = {EVIL: [{"update": 1, "chrf": 2.0, "chrf-" + EVIL: 3.0, "best": True}]}
+    _, page, _ = report((teacher, student), (cleaning, merge, {EVIL: EVIL}), training, samples, name=EVIL)
+    assert page.tags.count("script") == 1  # the page's own
+    assert "b" not in page.tags[page.tags.index("main") :]
+    assert page.text.count(EVIL) >= 15
+    assert "(empty)" in page.text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"metrics": (STUDENT,)},
+        {"metrics": (BACKWARD,)},
+        {"metrics": (INT8, TEACHER)},
+        {"metrics": ({key: STUDENT[key] for key in ("name", "dataset", "src", "trg", "chrf", "bleu")}, TEACHER)},
+        {"metrics": (metrics("student", 0.0, 0.0 + 1e-9, 1), metrics("teacher", 0.0, 1e9, 0))},
+        {"training": {"student": []}},
+        {"training": {"student": [{"update": 100, "chrf": None, "train-cost": float("nan"), "best": False}]}},
+        {"training": {"student": [{"update": 100, "chrf": 5.0, "best": True}], "teacher": [{"note": "reused"}]}},
+        {"funnel": ({}, [], 3, None, "text", {"read": 0, "kept": 0, "removed": {}}, {"corpora": {}})},
+        {
+            "funnel": (
+                {"read": "many", "kept": 3},
+                {"corpora": {"a": {"read": "x"}}},
+                {"removed": 3, "read": 9, "kept": 6},
+            )
+        },
+        {"samples": {"student": ["a", "b"]}},
+        {"samples": {"sources": ["a", "b"], "references": ["c", "d"]}},
+    ],
+)
+def test_missing_pieces_leave_a_sound_page(report: Report, given: dict[str, Any]) -> None:
+    _, page, text = report(**given)
+    assert page.tags.count("section") == 5
+    assert not re.search(r"\b(nan|inf|None)\b", text)
+
+
+def test_what_is_not_there_is_said(report: Report) -> None:
+    _, page, _ = report()
+    for said in ("No model was evaluated", "No model was trained", "No data was prepared", "No translations"):
+        assert said in page.text
+
+
+def test_the_page_is_made_of_the_report_alone(report: Report) -> None:
+    value, _, text = report((TEACHER, STUDENT, INT8), (CLEANING, MERGE), {"student": validations()}, SAMPLES)
+    assert render_page(value) == text
+
+
+def test_samples_are_varied_and_do_not_depend_on_the_models(report: Report) -> None:
+    first, _, _ = report(samples=SAMPLES)
+    other, _, _ = report(samples={**SAMPLES, "student": [line[::-1] for line in SAMPLES["student"]]})
+    sources = [sample["source"] for sample in first["samples"]]
+    assert sources == [sample["source"] for sample in other["samples"]]
+    assert len(set(sources)) == 10
+    assert [len(source) for source in sources] == sorted(len(source) for source in sources)
+    assert len(sources[-1]) > 2 * len(sources[0])
+    sample = first["samples"][0]
+    row = SAMPLES["sources"].index(sample["source"])
+    assert sample["reference"] == SAMPLES["references"][row]
+    assert sample["hypotheses"] == {"student": SAMPLES["student"][row]}
+    assert first["samples"][0]["chrf"]["student"] > other["samples"][0]["chrf"]["student"]
+
+
+def test_bad_inputs(report: Report, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="equal length"):
+        report(samples={**SAMPLES, "student": SAMPLES["student"][1:]})
+    with pytest.raises(UserError, match="no metrics file"):
+        report((CLEANING,))
+    with pytest.raises(UserError, match=r"line 2, is not JSON"):
+        report(training={"student": ['{"update": 1}', '{"update": ']})
+    with pytest.raises(UserError, match="JSON object"):
+        report(training={"student": ["[1]"]})
+    with pytest.raises(UserError, match="does not exist"):
+        build_report("x", "en", "de", funnel=[tmp_path / "absent.stats.json"])
+    with pytest.raises(UserError, match="'student' twice"):
+        build_report("x", "en", "de", training=[("student", tmp_path / "a"), ("student", tmp_path / "b")])
+
+
+def test_steps_with_the_same_file_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / name for folder, name in (("a", "corpus"), ("b", "corpus"), ("b", "mono"))]
+    paths = [path.with_name(f"{path.name}.stats.json") for path in paths]
+    for path in paths:
+        write_json(path, MERGE)
+    assert [step["file"] for step in build_report("x", "en", "de", funnel=paths)["funnel"]] == [
+        "a/corpus",
+        "b/corpus",
+        "mono",
+    ]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["read", "kept", "removed", "corpora", "dataset", "lines", "<x>"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    JSON_VALUES,
+    st.lists(st.dictionaries(st.sampled_from(["update", "chrf", "train-cost", "best"]), JSON_VALUES), max_size=3),
+)
+def test_any_statistics_and_validations_give_a_page(stats: Any, records: list[dict[str, Any]]) -> None:
+    Page(
+        render_page(
+            {
+                "name": "x",
+                "src": "en",
+                "trg": "de",
+                "metrics": [],
+                "training": {"student": records},
+                "funnel": [{"file": "f", "stats": stats}],
+                "samples": [],
+            }
+        )
+    )
+
+
+def test_the_table_for_a_terminal() -> None:
+    lines = summary_table([TEACHER, STUDENT, {**INT8, "speed": None, "size-bytes": None}]).splitlines()
+    assert lines[0].split() == ["model", "test", "set", "chrF", "BLEU", "size", "MB", "words/s"]
+    assert lines[3].split() == ["student", "gettext_toy", "en-de", "58.5", "29.2", "60.0", "3,000"]
+    assert lines[4].split()[-2:] == ["-", "-"]
+    assert len({line.index("en-de") for line in lines[2:]}) == 1
