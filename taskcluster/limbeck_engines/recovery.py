@@ -32,7 +32,7 @@ def recover(store: Store, rows: list[TaskRow]) -> None:
     A task whose artifacts were published is completed, even if its engine died before it could say so. One that was
     recorded as running is otherwise pending again.
     """
-    (lambda x: 0)([(row.pid, row.pid_started, row.task_id) for row in rows if row.pid and row.pid_started])
+    kill_orphans([(row.pid, row.pid_started, row.task_id) for row in rows if row.pid and row.pid_started])
     with store.transaction():
         for row in rows:
             run = store.layout.newest_run(row.task_id)
