@@ -31,7 +31,8 @@ def start() -> Iterator[Start]:
 
     yield start_engine
     for process in processes:
-        process.kill()
+        process.terminate()  # unlike a kill, this ends what its tasks have started too
+    for process in processes:
         process.communicate()
 
 
@@ -48,12 +49,12 @@ def alive(pid_file: Path) -> bool:
     return False
 
 
-def slow(tmp_path: Path, label: str = "slow", seconds: float = 60, **options: object) -> engine_graphs.Task:
+def slow(tmp_path: Path, label: str = "slow", seconds: int = 30, **options: object) -> engine_graphs.Task:
     """A task that notes its process and that of a child, writes half an artifact, and is quick once `go` exists."""
     pids = tmp_path / label
     script = (
-        f"echo half > artifacts/out; echo $RUN_ID >> {pids}.runs; sleep {seconds * 10} & echo $! > {pids}.child; "
-        f"echo $$ > {pids}.pid; i=0; while test ! -e {tmp_path}/go && test $i -lt {int(seconds * 20)}; "
+        f"echo half > artifacts/out; echo $RUN_ID >> {pids}.runs; sleep {seconds} & echo $! > {pids}.child; "
+        f"echo $$ > {pids}.pid; i=0; while test ! -e {tmp_path}/go && test $i -lt {seconds * 20}; "
         "do sleep 0.05; i=$((i+1)); done; echo whole >> artifacts/out"
     )
     return make_task(label, script, **options)  # type: ignore[arg-type]

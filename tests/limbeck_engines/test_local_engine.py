@@ -55,6 +55,31 @@ def test_the_environment_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert work in engine.log_path("task").read_text()
 
 
+def test_a_task_waits_for_all_that_it_depends_on(tmp_path: Path) -> None:
+    makers = [make_task(f"t{number}", f"sleep 0.{number}; echo {number} > artifacts/{number}") for number in range(4)]
+    reader = make_task(
+        "reader", after=tuple(makers), fetches=[fetch(task, str(number)) for number, task in enumerate(makers)]
+    )
+    engine = make_engine(tmp_path, cpus=4)
+    engine.submit("g", "all", [reader, *makers], "")
+
+    assert engine.run("g").succeeded
+
+
+def test_more_inputs_than_an_environment_can_hold(tmp_path: Path) -> None:
+    maker = make_task("maker", "echo text > artifacts/corpus")
+    fetches = [
+        fetch(maker, "corpus", f"a-long-name-of-a-task-of-which-there-are-many-{number}") for number in range(1500)
+    ]
+    assert len(str(fetches)) > 1 << 17  # Linux takes 128 KiB for one variable
+    reader = make_task("reader", 'ls "$MOZ_FETCHES_DIR" | wc -l', after=(maker,), fetches=fetches)
+    engine = make_engine(tmp_path)
+    engine.submit("g", "many", [maker, reader], "")
+
+    assert engine.run("g").succeeded
+    assert "1500\n" in engine.log_path("reader").read_text()
+
+
 def overlap(folder: Path) -> str:
     """A script that fails when another one of its kind runs at the same time, and notes how many did at most."""
     return (
