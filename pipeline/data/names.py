@@ -17,10 +17,11 @@ IMPORTERS = ("file", "gettext", "url")
 LONGEST_FILE_NAME = 60
 
 # Importers of existing training configs that stand for services which are not read here.
-_UNSUPPORTED = frozenset(
-    "opus mtdata sacrebleu flores bouquet hplt tatoeba statmt wmt custom-corpus custom-mono news-crawl hf huggingface"
-    " commoncrawl cc100 leipzig nllb paracrawl".split()
-)
+_SERVICES = """
+opus mtdata sacrebleu flores bouquet hplt tatoeba statmt wmt custom-corpus custom-mono news-crawl hf huggingface
+commoncrawl cc100 leipzig nllb paracrawl
+"""
+_UNSUPPORTED = frozenset(_SERVICES.split())
 _AUGMENTATION = re.compile(r"aug-[a-z-]+_")
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 _LANGUAGE_PLACE = re.compile(r"\.?\[LANG\]")
