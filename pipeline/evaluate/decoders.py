@@ -15,10 +15,8 @@ from pipeline.evaluate.options import DecodingOptions
 from pipeline.evaluate.speed import BATCH_SIZE, length_batches
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
-from pipeline.model.search import LONGEST, beam_search, longest_translation
+from pipeline.model.search import beam_search, longest_translation
 from pipeline.model.vocab import Vocab
-
-MAX_SOURCE_PIECES = LONGEST  # longer sources are cut, and counted
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +46,14 @@ class CTranslate2Decoder:
         self.engine = f"ctranslate2 {'int8' if compute_type.startswith('int8') else compute_type}"
 
     def decode(self, sources: Sequence[list[int]]) -> list[list[int]]:
-        longest = longest_translation(max(map(len, sources)) + 1, max_length=self._options.max_length)
+        longest = longest_translation(max(map(len, sources)) + 1, self._options.max_length_factor)
         results = self._translator.translate_batch(
             [[self._source_pieces[number] for number in source] for source in sources],
             beam_size=self._options.beam_size,
             length_penalty=self._options.normalize,
             max_input_length=0,
             max_decoding_length=longest,
-            disable_unk=True,
+            disable_unk=not self._options.allow_unk,
         )
         return [[self._target_ids[piece] for piece in result.hypotheses[0]] for result in results]
 
@@ -90,7 +88,8 @@ class EnsembleDecoder:
             src_mask,
             beam_size=self._options.beam_size,
             normalize=self._options.normalize,
-            max_length=self._options.max_length,
+            max_length_factor=self._options.max_length_factor,
+            allow_unk=self._options.allow_unk,
         )
         return [hypotheses[0].ids for hypotheses in found]
 
@@ -104,7 +103,7 @@ class Translator:
 
     def translate(self, sentences: Sequence[str]) -> list[str]:
         """Translate a batch. What has no pieces (an empty line) has an empty translation."""
-        ids = [source[:MAX_SOURCE_PIECES] for source in self._source.encode(sentences, add_eos=False)]
+        ids = [source[: self.options.max_length] for source in self._source.encode(sentences, add_eos=False)]
         filled = [index for index, source in enumerate(ids) if source]
         translations = [""] * len(ids)
         if filled:
@@ -128,10 +127,13 @@ class Translator:
         return translations
 
     def count_cut(self, sentences: Sequence[str]) -> int:
-        """How many sources are longer than models have positions for, so that their ends are not translated."""
-        cut = sum(len(source) > MAX_SOURCE_PIECES for source in self._source.encode(sentences, add_eos=False))
+        """How many sources have more than max-length pieces, so that their ends are not translated."""
+        longest = self.options.max_length
+        cut = sum(len(source) > longest for source in self._source.encode(sentences, add_eos=False))
         if cut:
-            logger.warning(f"{cut:,} sources have more than {MAX_SOURCE_PIECES:,} pieces: only these are translated")
+            logger.warning(
+                f"{cut:,} sources have more than {longest:,} pieces: only the first {longest:,} are translated"
+            )
         return cut
 
 

@@ -9,7 +9,6 @@ import argparse
 import importlib.metadata
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipeline.evaluate.scoring import bleu, chrf
 from pipeline.evaluate.speed import measure_speed
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
+from pipeline.model.hardware import cpu_threads
 from pipeline.model.transformer import parameter_shapes
 from pipeline.model.vocab import Vocab
 
@@ -67,10 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--options",
         type=json_argument,
         default={},
-        help="decoding options by Marian's names: beam-size (default 1), normalize (1), max-length (pieces)",
+        help="decoding options by Marian's names: beam-size (default 1), normalize (1), max-length (of a source, in "
+        "pieces: 1000), max-length-factor (2)",
     )
     parser.add_argument(
-        "--threads", type=int, default=available_threads(), help="threads that translate (default: all processors)"
+        "--threads", type=int, default=cpu_threads(), help="threads that translate (default: all processors)"
     )
     parser.add_argument("--output-prefix", type=Path, required=True, help="path that the outputs' names begin with")
     args = parser.parse_args(arguments)
@@ -177,11 +178,6 @@ def write_outputs(
 
 def with_ending(prefix: Path, ending: str) -> Path:
     return prefix.with_name(f"{prefix.name}.{ending}")
-
-
-def available_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -44,10 +44,11 @@ def stage(name: str, stats: Any) -> Stage:
     kind = "Cleaning" if isinstance(removed, Mapping) else "Import" if "dataset" in stats else "Other steps"
     if not (_is_count(stats.get("read")) and _is_count(stats.get("kept"))):
         return Stage(kind, title, (), _facts(stats, _NAMING))
+    removed = stats.get("dropped") if removed is None else removed
     if not isinstance(removed, Mapping) or not _is_counts(removed):
         removed = {"removed": max(0, stats["read"] - stats["kept"])}
     passage = Passage("", stats["read"], stats["kept"], _sorted(removed))
-    return Stage(kind, title, (passage,), _facts(stats, {"read", "kept", "removed", *_NAMING}))
+    return Stage(kind, title, (passage,), _facts(stats, {"read", "kept", "removed", "dropped", *_NAMING}))
 
 
 def _merged(corpus: str, counts: Mapping[str, Any]) -> Passage:

@@ -108,6 +108,7 @@ details { margin-top: 1rem; } summary { cursor: pointer; color: var(--soft); fon
 footer { margin-top: 3.5rem; padding-bottom: 3rem; color: var(--soft); font-size: .85rem; }
 @media (max-width: 34rem) {
   header.top { padding-top: 1.8rem; }
+  tbody th small { display: block; margin: 0 0 0 1.2em !important; }
   .sample dl { grid-template-columns: 1fr; gap: .1rem; } .sample dd + dt { margin-top: .5rem; }
 }
 @media print { nav { display: none; } .stage, figure, .sample { break-inside: avoid; box-shadow: none; } }

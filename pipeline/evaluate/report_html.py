@@ -179,7 +179,7 @@ def provenance_section(report: Report) -> str:
     metrics: Sequence[dict[str, Any]] = report["metrics"]
     facts: list[tuple[str, str]] = [("Experiment", report["name"]), ("Languages", f"{report['src']} → {report['trg']}")]
     for entry in metrics:
-        decoding = ", ".join(f"{key} {value}" for key, value in entry.get("decoding", {}).items())
+        decoding = ", ".join(f"{key} {value}" for key, value in entry.get("decoding", {}).items() if value is not False)
         facts.append((f"{entry['name']} on {entry['dataset']}", f"{entry.get('engine', 'unknown engine')}; {decoding}"))
     for metric, label in (("chrf", "chrF signature"), ("bleu", "BLEU signature")):
         signatures = dict.fromkeys(str(entry[metric].get("signature", "unknown")) for entry in metrics)

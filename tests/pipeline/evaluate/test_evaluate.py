@@ -59,7 +59,7 @@ def test_scores_are_sacrebleus_over_the_written_files(evaluate: Evaluate, tmp_pa
 def test_the_files_keep_the_test_sets_lines_and_order(
     evaluate: Evaluate, test_set: tuple[Path, Path], models: dict[str, Path], tmp_path: Path
 ) -> None:
-    metrics = evaluate("first", options='{"max-length": 20}')
+    metrics = evaluate("first", options='{"max-length-factor": 0}')  # at most 10 pieces
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "toy.de.ref.zst",
@@ -80,7 +80,7 @@ def test_the_files_keep_the_test_sets_lines_and_order(
             assert hypothesis == ""
             continue
         pieces = processor.encode(source, out_type=str)
-        alone = translator.translate_batch([pieces], beam_size=1, disable_unk=True, max_decoding_length=20)
+        alone = translator.translate_batch([pieces], beam_size=1, disable_unk=True, max_decoding_length=10)
         assert processor.decode(alone[0].hypotheses[0]) == hypothesis
 
 
@@ -128,8 +128,9 @@ def test_threads_change_no_translation(evaluate: Evaluate, tmp_path: Path) -> No
 
 
 def test_options_reach_the_search(evaluate: Evaluate, tmp_path: Path) -> None:
-    metrics = evaluate("first", options='{"max-length": 3, "mini-batch-words": 5000}')
-    assert metrics["decoding"] == {"beam-size": 1, "normalize": 1.0, "max-length": 3}
+    metrics = evaluate("first", options='{"max-length-factor": 0.1, "mini-batch-words": 5000, "word-penalty": 0}')
+    assert metrics["decoding"]["max-length-factor"] == 0.1
+    assert "mini-batch-words" not in metrics["decoding"]
     full = tmp_path / "out" / "full"
     evaluate("first", output_prefix=full)
     short = sum(map(len, read_lines(tmp_path / "out" / "toy.de.zst")))
@@ -144,9 +145,10 @@ def test_sources_too_long_for_the_model_are_counted(evaluate: Evaluate, tmp_path
         "first",
         references_src=tmp_path / "long.en",
         references_trg=tmp_path / "long.de",
-        options='{"max-length": 8}',
+        options='{"max-length-factor": 0}',
     )
     assert metrics["cut-sources"] == 1
+    assert evaluate("first", options='{"max-length": 3}')["cut-sources"] == 5
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,8 @@ def test_sources_too_long_for_the_model_are_counted(evaluate: Evaluate, tmp_path
         ('{"beam-size": 0}', "beam-size"),
         ('{"beam-size": 2.5}', "beam-size"),
         ('{"normalize": -1}', "normalize"),
+        ('{"allow-unk": 1}', "allow-unk"),
+        ('{"word-penalty": 0.5}', "word-penalty"),
         ('{"max-length": "long"}', "max-length"),
         ("[1]", "mapping"),
     ],

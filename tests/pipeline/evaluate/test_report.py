@@ -93,6 +93,7 @@ CLEANING = {
     "modified": 123,
     "removed": {"length-ratio": 800, "too-long": 200, "empty": 0},
 }
+IMPORT = {"dataset": "gettext_gramps", "src": "en", "trg": "de", "read": 9000, "kept": 7000, "dropped": {"fuzzy": 2000}}
 MERGE = {
     "corpora": {"gettext_gramps": {"read": 6000, "kept": 5432, "duplicate": 555, "held-out": 13}},
     "held-out": {"gettext_toy": 13},
@@ -169,7 +170,7 @@ SAMPLES = {
 def test_a_whole_report(report: Report) -> None:
     value, page, _ = report(
         (TEACHER, STUDENT, INT8, BACKWARD),
-        (CLEANING, MERGE),
+        (CLEANING, MERGE, IMPORT),
         {"teacher-1": validations(), "student": validations(9)},
         SAMPLES,
     )
@@ -181,7 +182,15 @@ def test_a_whole_report(report: Report) -> None:
     assert page.tags.count("table") == 2
     for shown in ("58.5", "−1.5", "3,000", "20× faster", "4× smaller", "16.0 MB", "60.0 M", "66.7 ms"):
         assert shown in page.text, shown
-    for shown in ("7,000 read → 6,000 kept", "length-ratio", "800 (11.4 %)", "555 (9.2 %)", "gettext_toy 13"):
+    for shown in (
+        "7,000 read → 6,000 kept",
+        "length-ratio",
+        "800 (11.4 %)",
+        "fuzzy",
+        "2,000 (22.2 %)",
+        "555 (9.2 %)",
+        "gettext_toy 13",
+    ):
         assert shown in page.text, shown
     assert "best at update 400" in page.text
     assert "nc:6|nw:0" in page.text
