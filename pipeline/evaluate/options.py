@@ -11,8 +11,8 @@ from pipeline.model.search import LENGTH_FACTOR, LONGEST
 # translation is laid out on the machine: evaluation has its own batches and precisions, the same for every model.
 # fmt: off
 _LAYOUT = frozenset((
-    "cpu-threads", "devices", "fp16", "log-level", "max-length-crop", "maxi-batch", "maxi-batch-sort", "maxi-batch-words",
-    "mini-batch", "mini-batch-words", "n-best", "precision", "quiet", "quiet-translation", "skip-cost", "workspace",
+    "cpu-threads", "devices", "fp16", "log-level", "max-length-crop", "maxi-batch", "maxi-batch-sort",
+    "maxi-batch-words", "mini-batch", "mini-batch-words", "n-best", "precision", "quiet", "quiet-translation", "skip-cost", "workspace",
 ))
 # fmt: on
 
