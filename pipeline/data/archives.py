@@ -17,11 +17,11 @@ class Installed:
     """The files of a distribution of the running environment."""
 
     def __init__(self, distribution: importlib.metadata.Distribution) -> None:
-        self.file: str | None = None
         self._paths = {str(path): Path(str(path.locate())) for path in distribution.files or []}
 
-    def names(self) -> list[str]:
-        return [name for name, path in self._paths.items() if path.is_file()]
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file by its name."""
+        return {name: path.stat().st_size for name, path in self._paths.items() if path.is_file()}
 
     def extract(self, names: set[str], folder: Path) -> dict[str, Path]:
         """The paths of members; installed files are read where they lie."""
@@ -33,16 +33,15 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.file: str | None = path.name
 
-    def names(self) -> list[str]:
-        """Names of all members that are files. Raises UserError when the archive is damaged."""
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each member that is a file, by its name. Raises UserError when the archive is damaged."""
         with self._errors():
             if zipfile.is_zipfile(self.path):
                 with zipfile.ZipFile(self.path) as archive:
-                    return [name for name in archive.namelist() if not name.endswith("/")]
+                    return {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
             with tarfile.open(self.path) as archive:
-                return [member.name for member in archive if member.isfile()]
+                return {member.name: member.size for member in archive if member.isfile()}
 
     def extract(self, names: set[str], folder: Path) -> dict[str, Path]:
         """Write members to a folder under names of their own, and return their paths by member name."""

@@ -45,6 +45,7 @@ class Member:
     tag: str
     kind: str  # po or mo
     name: str
+    size: int  # bytes
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Message:
     state: str  # "" or why it cannot be used: untranslated, fuzzy, obsolete
 
 
-def find_members(names: list[str]) -> list[tuple[Member, Locale]]:
-    """The catalogues among file names, in order."""
+def find_members(sizes: dict[str, int]) -> list[tuple[Member, Locale]]:
+    """The catalogues among files, in order of their names; `sizes` is name -> bytes."""
     found = []
-    for name in sorted(names):
+    for name, size in sorted(sizes.items()):
         for number, layout in enumerate(_LAYOUTS):
             match = layout.fullmatch(name)
             if match is None:
@@ -70,7 +71,7 @@ def find_members(names: list[str]) -> list[tuple[Member, Locale]]:
             if locale is None or (number > 0 and len(re.split("[-_@]", match["tag"])[0]) > 2):
                 continue
             key = f"{match['before']}*{match['after']}"
-            found.append((Member(key, match["tag"], match["kind"], name), locale))
+            found.append((Member(key, match["tag"], match["kind"], name, size), locale))
             break
     return found
 

@@ -27,6 +27,7 @@ from pipeline.data.source import Source
 
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:==(?P<version>[^=\s]+))?")
 _ENGLISH = Locale("en")
+_SPARE = 2  # files of a catalogue that are at hand: the best one, and the next where that is damaged
 _TEXTS = "*"  # in a shelf: the English catalogue, which has the texts of identifiers
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def open_source(rest: str, languages: tuple[str, ...], folder: Path) -> Source:
     wanted = {language: _locale(language, rest) for language in languages}
     shipped: set[str] = set()
     for contents, origin in _contents(name, version, folder):
-        members = find_members(contents.names())
+        members = find_members(contents.sizes())
         shipped |= {member.tag for member, _ in members}
         shelf = _shelve(members, wanted)
         if shelf:
@@ -97,22 +98,14 @@ def _shelve(members: list[tuple[Member, Locale]], wanted: dict[str, Locale]) -> 
     for member, locale in members:
         by_key.setdefault(member.key, []).append((member, locale))
     translations = {language: locale for language, locale in wanted.items() if not locale.is_source_english}
-    if not translations:  # English alone: its own catalogue, or the messages of the language that most catalogues have
-        translations = dict.fromkeys(wanted, _most_common(members))
     shelf: Shelf = {}
     for key, catalogue in by_key.items():
         files = {language: _closest(catalogue, locale) for language, locale in translations.items()}
+        if not translations:  # English alone: the messages of whichever language has most of them
+            files = dict.fromkeys(wanted, _largest(catalogue))
         if all(files.values()):
             shelf[key] = files | {_TEXTS: _closest(catalogue, _ENGLISH)}
     return shelf
-
-
-def _most_common(members: list[tuple[Member, Locale]]) -> Locale:
-    if any(locale == _ENGLISH and member.kind == "po" for member, locale in members):
-        return _ENGLISH  # a compiled English catalogue holds nothing but its header
-    pairs = {(member.key, locale) for member, locale in members}
-    counts = Counter(locale for _, locale in sorted(pairs, key=repr))
-    return counts.most_common(1)[0][0] if counts else _ENGLISH
 
 
 def _closest(catalogue: list[tuple[Member, Locale]], wanted: Locale) -> list[Member]:
@@ -125,6 +118,11 @@ def _closest(catalogue: list[tuple[Member, Locale]], wanted: Locale) -> list[Mem
     return [member for distance, tag, _, member in ranked if (distance, tag) == ranked[0][:2]]
 
 
+def _largest(catalogue: list[tuple[Member, Locale]]) -> list[Member]:
+    """The files by size, .po before .mo: only those hold messages that are not translated."""
+    return sorted((member for member, _ in catalogue), key=lambda member: (member.kind != "po", -member.size, member))
+
+
 class _Reader:
     """Reads the messages of chosen catalogues and makes rows of them, counting what is left out."""
 
@@ -134,7 +132,7 @@ class _Reader:
         self.used: dict[str, Path] = {}
         self.unreadable: list[str] = []
         self.messages = 0
-        names = {member.name for files in shelf.values() for members in files.values() for member in members}
+        names = {member.name for files in shelf.values() for members in files.values() for member in members[:_SPARE]}
         self._paths = contents.extract(names, folder)
 
     def source(self, origin: dict[str, Any]) -> Source:
@@ -190,7 +188,7 @@ class _Reader:
 
     def _table(self, members: list[Member]) -> Table:
         """The messages of the first file that can be read; none when no file can."""
-        for member in members:
+        for member in members[:_SPARE]:
             path = self._paths[member.name]
             messages = read_messages(path, member.name)
             if messages is not None:

@@ -179,7 +179,8 @@ def _is_accelerator(text: str, at: int, others: set[str]) -> bool:
     word = text[max(text.rfind(blank, 0, at) for blank in " \n\t") + 1 :].split(maxsplit=1)[0]
     if not after.isalnum() or (inside and not after.islower()):
         return False
-    return word not in others and "://" not in word and "=" not in word
+    # A word that stands on another side too is a name (snake_case), unless it looks like a menu's: _OK.
+    return (word not in others or (not inside and after.isupper())) and "://" not in word and "=" not in word
 
 
 def _masked(text: str) -> str:
