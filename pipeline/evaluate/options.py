@@ -12,7 +12,8 @@ from pipeline.model.search import LENGTH_FACTOR, LONGEST
 # fmt: off
 _LAYOUT = frozenset((
     "cpu-threads", "devices", "fp16", "log-level", "max-length-crop", "maxi-batch", "maxi-batch-sort",
-    "maxi-batch-words", "mini-batch", "mini-batch-words", "n-best", "precision", "quiet", "quiet-translation", "skip-cost", "workspace",
+    "maxi-batch-words", "mini-batch", "mini-batch-words", "n-best", "precision", "quiet", "quiet-translation",
+    "skip-cost", "workspace",
 ))
 # fmt: on
 
