@@ -1,0 +1,1 @@
+"""Word alignment, and the lexical shortlist that comes of it."""
