@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -136,8 +137,8 @@ def load_checkpoint(
         if smoothed is not None:
             smoothed.load_state_dict(tensors["smoothed"] or loaded)
         state = TrainingState.from_yaml(_read_progress(checkpoint)["state"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise UserError(f"{checkpoint} is damaged ({error}): remove it to continue from an older one") from error
+    except (UserError, OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+        raise UserError(f"{checkpoint} is damaged: remove it to continue from an older one") from error
     torch.set_rng_state(tensors["random"])
     if tensors["random-cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(tensors["random-cuda"])

@@ -1,14 +1,14 @@
 """Rows of a corpus into ids: SentencePiece with or without sampling, length limits, alignments of pieces."""
 
-import threading
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import sentencepiece
 
 from pipeline.model.vocab import EOS_ID
 from pipeline.train.alignments import Offsets, align_pieces
+from pipeline.train.sampling import SubwordSampler
 from pipeline.train.shuffle import Row
 
 
@@ -24,7 +24,7 @@ class EncodedPair:
 class Encoder:
     """Encodes rows of (source, target) or (source, target, alignment points).
 
-    `alphas` are the sampling factors of the two sides (Kudo 2018, subword regularisation; 0 is the best segmentation).
+    `alphas` are the sampling factors of the two sides (smaller ones draw more varied segmentations; 0 takes the best).
     `max_length` is the longest allowed number of pieces, without the end of sentence; longer pairs are left out, or
     cut when `crop` is set.
     """
@@ -37,7 +37,10 @@ class Encoder:
         crop: bool = False,
     ) -> None:
         self.processors = processors
-        self.alphas = (*alphas, 0.0, 0.0)[:2]
+        self.samplers = [
+            SubwordSampler(processor, alpha) if alpha else None
+            for processor, alpha in zip(processors, (*alphas, 0.0, 0.0)[:2], strict=True)
+        ]
         self.max_length, self.crop = max_length, crop
 
     def encode(self, rows: Sequence[Row], seed: Sequence[int]) -> list[EncodedPair | None]:
@@ -45,46 +48,27 @@ class Encoder:
 
         Sampling depends on nothing but `seed` and the rows. Raises UserError on alignment points that do not fit.
         """
-        if not any(self.alphas):
-            return self._encode(rows)
-        # SentencePiece's random generator belongs to a thread and takes its seed when the thread first draws from it.
-        sentencepiece.set_random_generator_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
-        result: list[list[EncodedPair | None]] = []
-        error: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                result.append(self._encode(rows))
-            except BaseException as raised:
-                error.append(raised)
-
-        thread = threading.Thread(target=work, name="encode")
-        thread.start()
-        thread.join()
-        if error:
-            raise error[0]
-        return result[0]
-
-    def _encode(self, rows: Sequence[Row]) -> list[EncodedPair | None]:
         if not rows:
             return []
         aligned = len(rows[0]) == 3
-        sides = [self._encode_side(side, [row[side] for row in rows], aligned) for side in (0, 1)]
+        sides = [
+            self._encode_side(side, [row[side] for row in rows], aligned, random.Random(repr((*seed, side))))
+            for side in (0, 1)
+        ]
         return [self._pair(row, src, trg) for row, src, trg in zip(rows, *sides, strict=True)]
 
-    def _encode_side(self, side: int, texts: list[str], offsets: bool) -> list[tuple[list[int], Offsets]]:
-        """Ids, and character offsets of the pieces where they are asked for."""
-        alpha = self.alphas[side]
-        encoded = self.processors[side].encode(
-            texts,
-            # One thread: a pool of threads would draw random numbers in no fixed order, and training needs the rest.
-            num_threads=1,
-            return_type="offset_mapping" if offsets else int,
-            enable_sampling=bool(alpha),
-            alpha=alpha,
-            nbest_size=-1,
-        )
-        return [(item["ids"], item["offsets"]) for item in encoded] if offsets else [(ids, ()) for ids in encoded]
+    def _encode_side(
+        self, side: int, texts: list[str], aligned: bool, rng: random.Random
+    ) -> list[tuple[list[int], Offsets]]:
+        """Ids, and character offsets of the pieces where alignments need them."""
+        processor, sampler = self.processors[side], self.samplers[side]
+        # One thread: the others are for training.
+        if not aligned and sampler is None:
+            return [(ids, ()) for ids in processor.encode(texts, out_type=int, num_threads=1)]
+        encoded = processor.encode(texts, return_type="offset_mapping", num_threads=1)
+        if sampler is None:
+            return [(item["ids"], item["offsets"]) for item in encoded]
+        return [sampler.sample(item["pieces"], item["ids"], item["offsets"], rng) for item in encoded]
 
     def _pair(self, row: Row, src: tuple[list[int], Offsets], trg: tuple[list[int], Offsets]) -> EncodedPair | None:
         (src_ids, src_offsets), (trg_ids, trg_offsets) = src, trg

@@ -1,0 +1,106 @@
+"""What to train: the command line of the trainer."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.common.command import json_argument
+from pipeline.common.errors import UserError
+from pipeline.train.options import TrainingOptions, load_presets, parse_options
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files."""
+
+    languages: tuple[str, str]
+    corpora: dict[str, tuple[Path, ...]]
+    devset: tuple[Path, Path]
+    vocabs: tuple[Path, Path]
+    teacher_mode: str
+    best_metric: str
+    options: TrainingOptions
+    device: str
+    output: Path
+    checkpoints: Path
+
+
+def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
+    """The job of a command line. Raises UserError for options and corpora that cannot be trained on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.train.train",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m pipeline.train.train --preset student-tiny --src en --trg de "
+        "--corpus distilled corpus.en.zst corpus.de.zst corpus.aln.zst --devset devset.en.zst devset.de.zst "
+        "--src-vocab vocab.en.spm --trg-vocab vocab.de.spm --best-metric chrf "
+        """--options '{"learn-rate": "5e-4", "after": "20e"}' --output-dir student --checkpoint-dir checkpoints""",
+    )
+    add = parser.add_argument
+    add("--preset", required=True, choices=sorted(load_presets()), help="the options to start from (presets.yml)")
+    add("--src", required=True, help="source language")
+    add("--trg", required=True, help="target language")
+    add(
+        "--corpus",
+        required=True,
+        action="append",
+        nargs="+",
+        metavar="NAME SRC TRG [ALN]",
+        help="original, backtranslated or distilled; its two sides, and word alignments; repeatable, main corpus first",
+    )
+    add("--devset", required=True, nargs=2, type=Path, metavar=("SRC", "TRG"), help="what validations translate")
+    add("--src-vocab", required=True, type=Path, help="SentencePiece model of the source language")
+    add("--trg-vocab", required=True, type=Path, help="of the target language; the same for a joint vocabulary")
+    add("--best-metric", required=True, choices=["chrf", "bleu-detok", "ce-mean-words"], help="chooses the best model")
+    add(
+        "--teacher-mode",
+        choices=["one-stage", "two-stage"],
+        default="one-stage",
+        help="how back-translations are mixed in",
+    )
+    add(
+        "--options",
+        type=json_argument,
+        default={},
+        help="JSON of training options under Marian's names, or @ and a path",
+    )
+    add("--seed", type=int, help="of parameters, dropout and the order of the data (default: 1, or that of --options)")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU when there is one")
+    add("--output-dir", required=True, type=Path, help="the model directory to write")
+    add("--checkpoint-dir", required=True, type=Path, help="where checkpoints are kept and found again")
+    given = parser.parse_args(arguments)
+
+    if not isinstance(given.options, dict):
+        parser.error("--options must be a JSON object of option names and values")
+    options = parse_options(given.preset, given.options)
+    if given.seed is not None:
+        options = dataclasses.replace(options, seed=given.seed)
+    if given.src == given.trg:
+        raise UserError(f"--src and --trg are both {given.src}: their vocabularies need different file names")
+    corpora: dict[str, tuple[Path, ...]] = {}
+    for name, *paths in given.corpus:
+        if len(paths) not in (2, 3):
+            parser.error(f"--corpus {name} needs a name, two sides and perhaps alignments, not {len(paths)} files")
+        if options.guided_alignment and len(paths) < 3:
+            raise UserError(
+                f"guided-alignment needs word alignments for the corpus {name}: give them, or set it to false"
+            )
+        if name in corpora:
+            raise UserError(
+                f"the corpus {name} is given twice: merge its files, or name them original and backtranslated"
+            )
+        corpora[name] = tuple(Path(path) for path in paths[: 3 if options.guided_alignment else 2])
+    return Job(
+        languages=(given.src, given.trg),
+        corpora=corpora,
+        devset=tuple(given.devset),
+        vocabs=(given.src_vocab, given.trg_vocab),
+        teacher_mode=given.teacher_mode,
+        best_metric=given.best_metric,
+        options=options,
+        device=given.device,
+        output=given.output_dir,
+        checkpoints=given.checkpoint_dir,
+    )
