@@ -31,7 +31,7 @@ from limbeck_engines.display import Display, RunningTask
 from limbeck_engines.locks import FileLock
 from limbeck_engines.machine import Machine, Slots
 from limbeck_engines.processes import Process
-from limbeck_engines.recovery import recover
+from limbeck_engines.recovery import recover, recover_dead_groups
 from limbeck_engines.schedule import ReadyQueue, path_lengths
 from limbeck_engines.store import GroupRow, Store
 from pipeline.common.errors import UserError
@@ -290,6 +290,9 @@ class Execution:
                     seen = version
                     if self._store.group(self._group.group_id).cancel_requested and not self._stopping:
                         self._stop(CANCELLED)
+                if self._elsewhere:
+                    # What is left of a dead engine's tasks may still hold on to their digests.
+                    recover_dead_groups(self._store)
                 for task_id in self._elsewhere:
                     self._make_ready(task_id)
                 self._elsewhere.clear()

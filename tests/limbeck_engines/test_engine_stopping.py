@@ -249,6 +249,30 @@ def test_a_digest_that_fails_elsewhere_is_run_here(tmp_path: Path, start: Start)
     assert (tmp_path / "count").read_text().split() == ["here", "there"]
 
 
+def test_an_engine_that_waits_takes_over_from_one_that_dies(tmp_path: Path, start: Start) -> None:
+    runs = tmp_path / "runs"
+    engine = make_engine(runs)
+    for name in ("dies", "waits"):
+        engine.submit(name, name, [slow(tmp_path, task_id=name)], "")
+    dying = start(runs, "dies")
+    wait_for((tmp_path / "slow.pid").exists, "the task")
+    waiting = start(runs, "waits")
+    wait_for(lambda: engine.status("waits").group.state == "running", "the second engine")
+    time.sleep(0.2)
+    assert states(engine, "waits") == {"slow": "pending"}
+    orphan = tmp_path / "orphan"
+    orphan.write_text((tmp_path / "slow.child").read_text())
+
+    dying.kill()
+    dying.wait()
+    (tmp_path / "go").touch()
+
+    assert waiting.wait(timeout=10) == 0
+    assert not alive(orphan)
+    assert states(engine, "waits") == {"slow": "completed"}
+    assert engine.status("dies").group.state == "interrupted"
+
+
 def test_a_recycled_process_number_is_left_alone(tmp_path: Path) -> None:
     """The record names a process that is somebody else's by now."""
     engine = make_engine(tmp_path)

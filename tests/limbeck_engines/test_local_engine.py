@@ -68,16 +68,14 @@ def test_a_task_waits_for_all_that_it_depends_on(tmp_path: Path) -> None:
 
 def test_more_inputs_than_an_environment_can_hold(tmp_path: Path) -> None:
     maker = make_task("maker", "echo text > artifacts/corpus")
-    fetches = [
-        fetch(maker, "corpus", f"a-long-name-of-a-task-of-which-there-are-many-{number}") for number in range(1500)
-    ]
+    fetches = [fetch(maker, "corpus", f"{number}-{'x' * 200}") for number in range(500)]
     assert len(str(fetches)) > 1 << 17  # Linux takes 128 KiB for one variable
     reader = make_task("reader", 'ls "$MOZ_FETCHES_DIR" | wc -l', after=(maker,), fetches=fetches)
     engine = make_engine(tmp_path)
     engine.submit("g", "many", [maker, reader], "")
 
     assert engine.run("g").succeeded
-    assert "1500\n" in engine.log_path("reader").read_text()
+    assert "500\n" in engine.log_path("reader").read_text()
 
 
 def overlap(folder: Path) -> str:
