@@ -5,8 +5,6 @@ its positions have i/half in the exponent where Marian has i/(half-1), and its l
 Here both are Marian's, so that float32 models agree with torch to rounding.
 """
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from ctranslate2.specs import common_spec, transformer_spec
 from pipeline.common.errors import UserError
 from pipeline.model.config import ModelConfig
 from pipeline.model.formats import npz
+from pipeline.model.formats.directory import whole_directory
 from pipeline.model.transformer import LAYER_NORM_EPSILON, sinusoidal_positions
 from pipeline.model.vocab import Vocab
 
@@ -53,20 +52,8 @@ def save(
     spec.validate()
     spec.optimize(quantization=quantization)
 
-    output_dir = Path(output_dir)
-    temporary = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        spec.save(str(temporary))
-        if output_dir.is_dir():
-            # The weights last: a directory that has them is whole.
-            for file in sorted(temporary.iterdir(), key=lambda path: path.name == "model.bin"):
-                file.replace(output_dir / file.name)
-        else:
-            temporary.rename(output_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_directory(output_dir) as folder:
+        spec.save(str(folder))
 
 
 def _specification(config: ModelConfig, arrays: dict[str, npz.Array], vocabs: tuple[Vocab, Vocab]) -> Any:

@@ -1,0 +1,1 @@
+"""Putting a finished model together for those who use it."""

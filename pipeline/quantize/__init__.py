@@ -1,0 +1,1 @@
+"""Quantizing a model to eight bits."""

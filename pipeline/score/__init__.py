@@ -1,0 +1,1 @@
+"""Scoring a corpus with a model, and dropping the pairs it finds worst."""

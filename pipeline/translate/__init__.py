@@ -1,0 +1,1 @@
+"""Bulk translation: cutting a corpus into chunks, translating them, choosing hypotheses, joining chunks."""

@@ -1,0 +1,119 @@
+"""What translates a batch: CTranslate2 for one model, the torch beam search for an ensemble."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from pipeline.common.errors import UserError
+from pipeline.model.formats import ctranslate2 as ctranslate2_format
+from pipeline.model.formats import npz
+from pipeline.model.hardware import cpu_threads, has_gpu
+from pipeline.model.search import Hypothesis, beam_search, longest_translation
+from pipeline.model.vocab import EOS_ID, Vocab
+from pipeline.translate.options import DecodingOptions
+
+Batch = Sequence[Sequence[int]]
+Result = Callable[[], list[list[Hypothesis]]]
+
+
+class Engine(Protocol):
+    """Translates batches of ids (without the end of sentence, at least one each)."""
+
+    description: str  # for people
+
+    def submit(self, sources: Batch) -> Result:
+        """Begin a batch. The call that comes back waits for its hypotheses, best first, for each source."""
+
+
+def make_engine(
+    models: Sequence[Path],
+    vocab_paths: tuple[Path, Path],
+    vocabs: tuple[Vocab, Vocab],
+    options: DecodingOptions,
+    n: int,
+) -> Engine:
+    """The engine for one model or for several, giving `n` hypotheses per sentence. Raises UserError when the machine
+    cannot compute in the precision asked for, or a model does not fit the vocabularies."""
+    if options.precision == "float16" and not has_gpu():
+        raise UserError("precision float16 needs a GPU, and there is none here: use float32, or int8 for one model")
+    if len(models) == 1:
+        return CTranslate2Engine(models[0], vocab_paths, vocabs, options, n)
+    return EnsembleEngine(models, vocabs, options, n)
+
+
+class CTranslate2Engine:
+    """One model, converted when the engine is made; as many batches at once as there are processors."""
+
+    def __init__(
+        self, model: Path, vocab_paths: tuple[Path, Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions, n: int
+    ) -> None:
+        threads, device = (1, "cuda") if has_gpu() else (cpu_threads(), "cpu")
+        with tempfile.TemporaryDirectory(prefix="ctranslate2-") as folder:
+            directory = Path(folder) / "model"
+            ctranslate2_format.save(model, *vocab_paths, directory, options.precision)
+            self._translator = ctranslate2_format.load(directory, threads, device=device)
+        self._options, self._n = options, n
+        self._source_pieces = vocabs[0].all_pieces
+        self._target_ids = {piece: number for number, piece in enumerate(vocabs[1].all_pieces)}
+        self.description = f"CTranslate2, {options.precision}, {device}, {threads} at once"
+
+    def submit(self, sources: Batch) -> Result:
+        longest = max(len(source) for source in sources) + 1
+        waiting = self._translator.translate_batch(
+            [[self._source_pieces[number] for number in source] for source in sources],
+            beam_size=self._options.beam_size,
+            num_hypotheses=self._n,
+            length_penalty=self._options.normalize,
+            max_input_length=0,
+            max_decoding_length=longest_translation(longest, self._options.max_length_factor),
+            disable_unk=not self._options.allow_unk,
+            return_scores=True,
+            asynchronous=True,
+        )
+        return lambda: [self._hypotheses(handle.result()) for handle in waiting]
+
+    def _hypotheses(self, result: object) -> list[Hypothesis]:
+        pairs = zip(result.hypotheses, result.scores, strict=True)  # type: ignore[attr-defined]
+        return [Hypothesis([self._target_ids[piece] for piece in pieces], score) for pieces, score in pairs]
+
+
+class EnsembleEngine:
+    """Several models that vote, in torch."""
+
+    def __init__(self, models: Sequence[Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions, n: int) -> None:
+        if options.precision == "int8":
+            raise UserError("precision int8 is for one model: an ensemble computes in float32, or float16 on a GPU")
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._models = [npz.load(path).to(self._device) for path in models]
+        for path, model in zip(models, self._models, strict=True):
+            if model.config.dim_vocabs != (len(vocabs[0]), len(vocabs[1])):
+                raise UserError(
+                    f"{path} was trained with vocabularies of {list(model.config.dim_vocabs)} pieces, but the ones "
+                    f"given have {[len(vocabs[0]), len(vocabs[1])]}"
+                )
+        torch.set_num_threads(cpu_threads())
+        self._options, self._n = options, n
+        self.description = f"torch, {options.precision}, {self._device.type}, {len(models)} models"
+
+    def submit(self, sources: Batch) -> Result:
+        return lambda: self._translate(sources)
+
+    def _translate(self, sources: Batch) -> list[list[Hypothesis]]:
+        rows = [torch.tensor([*source, EOS_ID]) for source in sources]
+        src_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        src_mask = torch.arange(src_ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+        half = self._options.precision == "float16"
+        with torch.autocast(self._device.type, dtype=torch.float16 if half else None, enabled=half):
+            return beam_search(
+                self._models,
+                src_ids.to(self._device),
+                src_mask.to(self._device),
+                self._options.beam_size,
+                self._options.normalize,
+                self._options.max_length_factor,
+                n_best=self._n,
+                allow_unk=self._options.allow_unk,
+            )

@@ -1,0 +1,105 @@
+"""Decoding options under Marian's names, as training configs have them in their decoding sections."""
+
+import difflib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.common.errors import UserError
+from pipeline.model.search import LENGTH_FACTOR, LONGEST
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("float32", "float16", "int8")
+
+# How Marian lays its work out in memory. Nothing here depends on them, so a config may keep them.
+_LAYOUT = ("maxi-batch", "maxi-batch-sort", "maxi-batch-words", "mini-batch", "workspace", "cpu-threads", "devices")
+_LAYOUT_FLAGS = ("quiet", "quiet-translation", "max-length-crop", "n-best", "skip-cost", "log-level")
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How to translate.
+
+    `max_length` counts source pieces with the end of sentence: longer sources are cut, and counted. A translation is
+    cut at `max_length_factor` times its source's length. `mini_batch_words` is the size of a batch on a GPU, in source
+    pieces with padding; on a CPU small batches are faster and it only makes them smaller.
+    """
+
+    beam_size: int = 4
+    normalize: float = 1.0
+    max_length: int = 200
+    max_length_factor: float = LENGTH_FACTOR
+    mini_batch_words: int = 8000
+    allow_unk: bool = False
+    precision: str = "float32"
+
+
+def decoding_options(values: Mapping[str, Any]) -> DecodingOptions:
+    """Options of a mapping such as {"beam-size": 8}. Raises UserError for unknown names and impossible values."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"decoding options must be a mapping such as {{'beam-size': 4}}, found {values!r}")
+    settings: dict[str, Any] = {}
+    ignored = []
+    for key, value in values.items():
+        if key in ("beam-size", "max-length", "mini-batch-words"):
+            settings[_name(key)] = _whole_number(key, value)
+        elif key in ("normalize", "max-length-factor"):
+            settings[_name(key)] = _number(key, value)
+        elif key == "allow-unk":
+            settings["allow_unk"] = _boolean(key, value)
+        elif key == "precision":
+            if value not in PRECISIONS:
+                raise UserError(f"decoding option precision is {value!r}: one of {', '.join(PRECISIONS)}")
+            settings["precision"] = value
+        elif key == "fp16":
+            if _boolean(key, value):
+                settings.setdefault("precision", "float16")
+        elif key == "word-penalty" and value == 0:
+            continue
+        elif key in _LAYOUT + _LAYOUT_FLAGS:
+            ignored.append(key)
+        else:
+            raise _unknown(key)
+    if ignored:
+        logger.warning(f"decoding options without an effect here: {', '.join(sorted(ignored))}")
+    options = DecodingOptions(**settings)
+    if options.max_length > LONGEST:
+        raise UserError(f"decoding option max-length is {options.max_length}: at most {LONGEST} pieces")
+    if options.max_length_factor <= 0:
+        raise UserError("decoding option max-length-factor must be above 0")
+    return options
+
+
+def _unknown(key: str) -> UserError:
+    known = [
+        *(name.replace("_", "-") for name in DecodingOptions.__dataclass_fields__),
+        *_LAYOUT,
+        *_LAYOUT_FLAGS,
+    ]
+    near = difflib.get_close_matches(str(key), known, n=1)
+    hint = f": did you mean {near[0]!r}?" if near else f": known are {', '.join(sorted(known))}"
+    return UserError(f"unknown decoding option {key!r}{hint}")
+
+
+def _name(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _whole_number(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"decoding option {key} is {value!r}: a whole number of at least 1 is needed")
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise UserError(f"decoding option {key} is {value!r}: a number of at least 0 is needed")
+    return float(value)
+
+
+def _boolean(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"decoding option {key} is {value!r}: true or false is needed")
+    return value

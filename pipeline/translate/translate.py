@@ -1,0 +1,127 @@
+"""Translate a text with a model, or with an ensemble of them.
+
+One output line per input line; an empty line gives an empty translation. Sentences longer than max-length pieces are
+cut, and the log says how many. With --nbest every sentence gets as many lines as the beam is wide:
+`n ||| hypothesis ||| score`.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.command import json_argument, run_command
+from pipeline.common.errors import UserError
+from pipeline.common.files import LineWriter, count_lines, read_lines, write_lines
+from pipeline.common.progress import Progress
+from pipeline.model.batches import length_batches
+from pipeline.model.hardware import has_gpu
+from pipeline.model.search import Hypothesis
+from pipeline.model.vocab import Vocab
+from pipeline.translate.engines import Engine, Result, make_engine
+from pipeline.translate.nbest import format_hypothesis
+from pipeline.translate.options import DecodingOptions, decoding_options
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE = """example:
+  python -m pipeline.translate.translate --model final.model.npz.best-chrf.npz --src-vocab vocab.en.spm \\
+    --trg-vocab vocab.de.spm --input corpus.en.zst --output translated.de.zst --options '{"beam-size": 4}'
+"""
+
+BLOCK = 20_000  # lines sorted by length together
+CPU_BATCH = {"float32": 32, "int8": 16}  # sentences; larger batches fall out of a processor's caches
+
+
+def translate(
+    models: Sequence[Path],
+    vocab_paths: tuple[Path, Path],
+    input_path: Path,
+    output_path: Path,
+    nbest: bool,
+    options: DecodingOptions,
+) -> int:
+    """Translate a file; returns the number of sentences that were cut. Raises UserError on unfit models or options."""
+    vocabs = Vocab.load(vocab_paths[0]), Vocab.load(vocab_paths[1])
+    n_best = options.beam_size if nbest else 1
+    engine = make_engine(models, vocab_paths, vocabs, options, n_best)
+    total = count_lines(input_path)
+    logger.info(f"translating {total:,} lines ({engine.description}, beam {options.beam_size})")
+    progress = Progress("translating", "sentences", total)
+    lines, cut = read_lines(input_path), 0
+    with write_lines(output_path) as output:
+        while block := list(islice(lines, BLOCK)):
+            sources = vocabs[0].encode(block, add_eos=False)
+            cut += sum(len(source) >= options.max_length for source in sources)
+            sources = [source[: options.max_length - 1] for source in sources]
+            hypotheses = _translate_block(engine, sources, options, progress)
+            first = output.lines // n_best
+            for number, found in enumerate(hypotheses, start=first):
+                _write(output, number, found, vocabs[1], n_best, nbest)
+    if output.lines != total * n_best:
+        raise UserError(
+            f"{output_path} has {output.lines} lines instead of {total * n_best}: the input changed meanwhile"
+        )
+    progress.finish()
+    if cut:
+        logger.warning(f"{cut:,} of {total:,} sentences were longer than {options.max_length} pieces and cut there")
+    return cut
+
+
+def _translate_block(
+    engine: Engine, sources: Sequence[list[int]], options: DecodingOptions, progress: Progress
+) -> list[list[Hypothesis]]:
+    """Hypotheses of every source of a block, in its order; one empty hypothesis for an empty source."""
+    found: list[list[Hypothesis]] = [[Hypothesis([], 0.0)] for _ in sources]
+    places = [place for place, source in enumerate(sources) if source]
+    most = len(places) if has_gpu() else CPU_BATCH[options.precision]
+    waiting: list[tuple[list[int], Result]] = []
+    for members in length_batches([len(sources[place]) + 1 for place in places], most, options.mini_batch_words):
+        batch = [places[member] for member in members]
+        waiting.append((batch, engine.submit([sources[place] for place in batch])))
+    progress.add(len(sources) - len(places))
+    for batch, result in waiting:
+        for place, hypotheses in zip(batch, result(), strict=True):
+            found[place] = hypotheses
+        progress.add(len(batch))
+    return found
+
+
+def _write(
+    output: LineWriter, number: int, hypotheses: list[Hypothesis], vocab: Vocab, n_best: int, nbest: bool
+) -> None:
+    texts = vocab.decode([hypothesis.ids for hypothesis in hypotheses])
+    if not nbest:
+        output.write(texts[0])
+        return
+    # Fewer come back when a translation was cut at its longest: the best one fills the list.
+    for place in [*range(len(texts)), *[0] * (n_best - len(texts))]:
+        output.write(format_hypothesis(number, texts[place], hypotheses[place].score))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, nargs="+", action="extend", required=True, help="model.npz; several are an ensemble"
+    )
+    parser.add_argument("--src-vocab", type=Path, required=True, help="vocabulary of the source language (.spm)")
+    parser.add_argument("--trg-vocab", type=Path, required=True, help="vocabulary of the target language (.spm)")
+    parser.add_argument("--input", type=Path, required=True, help="text to translate: plain, .gz or .zst")
+    parser.add_argument("--output", type=Path, required=True, help="translations")
+    parser.add_argument("--nbest", action="store_true", help="write all hypotheses of the beam instead of the best")
+    parser.add_argument(
+        "--options", type=json_argument, default={}, metavar="JSON", help="decoding options, by Marian's names"
+    )
+    args = parser.parse_args(arguments)
+    options: Any = args.options
+    translate(
+        args.model, (args.src_vocab, args.trg_vocab), args.input, args.output, args.nbest, decoding_options(options)
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
