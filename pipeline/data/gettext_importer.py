@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_version
 from packaging.version import InvalidVersion, Version
 
 from pipeline.common.errors import UserError
@@ -79,11 +80,18 @@ def _contents(name: str, version: str | None, folder: Path) -> Iterator[tuple[In
         installed = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         installed = None
-    if installed is not None and version in (None, str(Version(installed.version))):
+    same = installed and (version is None or canonicalize_version(installed.version) == canonicalize_version(version))
+    if installed is not None and same:
         yield Installed(installed), {"distribution": name, "version": installed.version, "file": "installed"}
         version = installed.version
+    try:
+        files = find_files(name, version)
+    except UserError:
+        if same:
+            return  # an installed distribution need not be on an index: what it lacks is the error then
+        raise
     tried = set()
-    for file in find_files(name, version):
+    for file in files:
         if file.is_wheel in tried:
             continue  # wheels for other platforms hold the same catalogues
         tried.add(file.is_wheel)

@@ -35,7 +35,10 @@ def open_source(rest: str, languages: tuple[str, ...], folder: Path) -> Source:
 
 
 def _local(url: str, folder: Path) -> Path:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url} is not an address: {error}") from error
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise UserError(f"{url} names a file of another machine ({parts.netloc}): write file:///path")
