@@ -131,7 +131,7 @@ def _store(response: requests.Response, url: str, path: Path, compress: bool) ->
             received += len(chunk)
         if target is not None and target is not file:
             target.close()
-    arrived = response.raw.tell()  # as sent, before any content encoding is undone
+    arrived = response.raw.tell()  # as sent; urllib3 before 2 ends a short body without a word
     if size is not None and arrived != size:
         raise _Retry(f"the body is cut short: {arrived:,} of {size:,} bytes came")
     progress.finish()
