@@ -60,7 +60,8 @@ def import_dataset(
         source = _IMPORTERS[importer](rest, languages, Path(folder))
         progress.total = min(source.total, max_sentences or source.total)
         for row in sample(source, max_sentences, seed):
-            writer.write(*(text.translate(_TO_SPACE) for text in row))
+            # Most lines hold nothing to replace, and the question is much cheaper than the replacing.
+            writer.write(*(text if text.isprintable() else text.translate(_TO_SPACE) for text in row))
             if writer.lines % _PROGRESS_STEP == 0:
                 progress.add(_PROGRESS_STEP)
         kept = writer.lines
