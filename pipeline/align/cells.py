@@ -30,13 +30,15 @@ def lay_out(generating_lengths: Ints, generated_lengths: Ints) -> Iterator[Block
     """Group the generated tokens by the length of the sentence that generates them. Tokens without one are left out."""
     lengths = np.repeat(generating_lengths, generated_lengths)
     order = np.argsort(lengths, kind="stable")
-    distinct, starts = np.unique(lengths[order], return_index=True)
-    start = 0
-    for n, tokens in zip(distinct.tolist(), np.split(order, starts[1:]), strict=True):
-        if n:
-            for part in np.split(tokens, range(max(1, BLOCK // n), len(tokens), max(1, BLOCK // n))):
-                yield Block(n, part, start)
-                start += n * len(part)
+    distinct, counts = np.unique(lengths, return_counts=True)
+    end = cell = 0
+    for n, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+        start, end = end, end + count
+        columns = max(1, BLOCK // max(1, n))
+        for first in range(start, end, columns) if n else ():
+            tokens = order[first : min(end, first + columns)]
+            yield Block(n, tokens, cell)
+            cell += n * len(tokens)
 
 
 class Side:
@@ -121,6 +123,8 @@ class Cells:
 def _portions(words: Ints, cells: Ints, other_types: int) -> Iterator[slice]:
     """Cut tokens that are sorted by word into runs of whole words: each word that has many cells by itself, the others
     together up to a block's size."""
+    if not len(words):
+        return
     ends = np.append(np.flatnonzero(words[1:] != words[:-1]) + 1, len(words))
     sizes = np.diff(np.cumsum(cells)[ends - 1], prepend=0)
     start = end = size = 0

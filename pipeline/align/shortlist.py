@@ -1,9 +1,10 @@
 """Make the lexical shortlist of a student: which target pieces each source piece is likely to need.
 
 Both sides of the corpus are cut into the pieces of the student's vocabularies and aligned. Each line of the output is
-`target source probability`: a target piece, a source piece, and the share of the source piece's links that lead there. Kept
-are each source piece's best targets and, of the rest, those among the first entries of the target vocabulary. Lines are
-sorted by source piece (in vocabulary order), falling probability and target piece.
+`target source probability`: a target piece, a source piece, and the share of the source piece's links that lead there
+(its uses without a link count as one to nothing). Kept are each source piece's best targets and, of the rest, those
+among the first entries of the target vocabulary. Lines are sorted by source piece (in vocabulary order), falling
+probability and target piece.
 """
 
 import argparse
@@ -90,8 +91,8 @@ class LinkCounts:
 
 
 def prune(sources: Ints, targets: Ints, best: int, first: int) -> Ints:
-    """Places of the entries to keep, of entries sorted by source and falling probability: the `best` of each source, and
-    those whose target is among the `first` of its vocabulary."""
+    """Places of the entries to keep, of entries sorted by source and falling probability: the `best` of each source,
+    and those whose target is among the `first` of its vocabulary."""
     starts = np.flatnonzero(np.append(True, sources[1:] != sources[:-1])) if len(sources) else np.zeros(0, np.int64)
     rank = np.arange(len(sources)) - np.repeat(starts, np.diff(np.append(starts, len(sources))))
     return np.flatnonzero((rank < best) | (targets < first))
