@@ -114,7 +114,8 @@ def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any
     """Turn what a finished task left in `run`/work into its artifacts, by one rename.
 
     `outputs` is `payload.artifacts`; `description` goes into the manifest beside every file's size and SHA-256. Files
-    become read-only, since the inputs of other tasks are links to them, and are on disk before the rename.
+    become read-only, since the inputs of other tasks are links to them, and their content is on disk before the rename.
+    What a power cut may still take back are the newest names; `find_damage` sees that.
     Raises ArtifactError on an output that is missing, or that is neither a file nor a folder.
     """
     partial = run / "artifacts.partial"
@@ -134,18 +135,10 @@ def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any
             raise ArtifactError(f"the artifact {name} is a link or a special file: write the file itself")
         if path.is_file():
             files[name] = {"sha256": _seal(path), "size": path.stat().st_size}
-    if files:
-        for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
-            _sync(folder)
     manifest = run / "manifest.json"
     with manifest.open("w", encoding="utf-8") as file:
         json.dump({**description, "artifacts": files}, file, indent=2, ensure_ascii=False, sort_keys=True)
-        if files:
-            file.flush()
-            os.fsync(file.fileno())
     partial.rename(run / "artifacts")
-    if files:
-        _sync(run)
 
 
 def _seal(path: Path) -> str:
@@ -153,14 +146,6 @@ def _seal(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def find_damage(run: Path, checksums: bool = False) -> str | None:

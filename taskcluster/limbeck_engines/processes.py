@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,8 +98,18 @@ def kill_orphans(recorded: Collection[tuple[int, float, str]]) -> int:
                 victims.append(process)
         except (psutil.Error, OSError):
             continue
-    psutil.wait_procs(victims, timeout=5)
+    deadline = time.monotonic() + 10
+    while any(_is_alive(process) for process in victims) and time.monotonic() < deadline:
+        time.sleep(0.005)
     return len(victims)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A dead one whose new parent has not taken note of it yet is as good as gone.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _is_leader(pid: int, created: float) -> bool:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from limbeck_engines.artifacts import is_complete
+from limbeck_engines.artifacts import find_damage
 from limbeck_engines.base import CANCELLED, COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED
 from limbeck_engines.locks import FileLock
 from limbeck_engines.processes import kill_orphans
@@ -29,15 +29,15 @@ def recover_dead_groups(store: Store) -> None:
 def recover(store: Store, rows: list[TaskRow]) -> None:
     """Repair unfinished tasks that no engine runs. What is left of their processes is killed first.
 
-    A task whose artifacts were published is completed, even if its engine died before it could say so. One that was
-    recorded as running is otherwise pending again.
+    A task whose artifacts were published, and are whole, is completed, even if its engine died before it could say so.
+    One that was recorded as running is otherwise pending again.
     """
     kill_orphans([(row.pid, row.pid_started, row.task_id) for row in rows if row.pid and row.pid_started])
     with store.transaction():
         for row in rows:
             run = store.layout.newest_run(row.task_id)
             folder = None if run is None else store.layout.run(row.task_id, run)
-            if folder is not None and is_complete(folder):
+            if folder is not None and find_damage(folder) is None:
                 finished = folder.joinpath("manifest.json").stat().st_mtime
                 store.update_task(
                     row.task_id, state=COMPLETED, run=run, exit_code=0, reason=None, finished=finished, pid=None

@@ -273,6 +273,32 @@ def test_an_engine_that_waits_takes_over_from_one_that_dies(tmp_path: Path, star
     assert engine.status("dies").group.state == "interrupted"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_an_orphan_that_lets_go_of_its_lock_is_killed_all_the_same(tmp_path: Path, start: Start) -> None:
+    """Its engine dies while another one is about to run the same digest."""
+    runs = tmp_path / "runs"
+    engine = make_engine(runs)
+    child = "import subprocess; print(subprocess.Popen(['sleep', '30']).pid)"  # Python's children close descriptors
+    script = (
+        f'if test $TASK_ID = dies; then python3 -c "{child}" > {tmp_path}/new && mv {tmp_path}/new {tmp_path}/child; '
+        f"exec sleep 30; else ! grep -q 'State:.[RS]' /proc/$(cat {tmp_path}/child)/status; fi"
+    )
+    first = make_task("first", f"while test ! -e {tmp_path}/go; do sleep 0.02; done")
+    engine.submit("g1", "dies", [make_task("task", script, task_id="dies")], "")
+    engine.submit("g2", "goes on", [first, make_task("task", script, task_id="goes-on", after=(first,))], "")
+    other = start(runs, "g2")
+    wait_for(lambda: states(engine, "g2")["first"] == "running", "the second engine")
+    dying = start(runs, "g1")
+    wait_for((tmp_path / "child").exists, "the task")
+
+    dying.kill()
+    dying.wait()
+    assert alive(tmp_path / "child")
+    (tmp_path / "go").touch()
+
+    assert other.wait(timeout=10) == 0
+
+
 def test_a_recycled_process_number_is_left_alone(tmp_path: Path) -> None:
     """The record names a process that is somebody else's by now."""
     engine = make_engine(tmp_path)
