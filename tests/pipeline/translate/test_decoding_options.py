@@ -1,0 +1,49 @@
+"""Decoding options under Marian's names."""
+
+import logging
+
+import pytest
+
+from pipeline.common.errors import UserError
+from pipeline.translate.options import DecodingOptions, decoding_options
+
+
+def test_options_are_taken_by_their_names():
+    options = decoding_options(
+        {"beam-size": 8, "normalize": 0.6, "max-length": 150, "mini-batch-words": 5000, "precision": "int8"}
+    )
+    assert options == DecodingOptions(
+        beam_size=8, normalize=0.6, max_length=150, mini_batch_words=5000, precision="int8"
+    )
+    assert decoding_options({}) == DecodingOptions()
+    assert decoding_options({"fp16": True}).precision == "float16"
+    assert decoding_options({"precision": "float32", "fp16": True}).precision == "float32"
+
+
+def test_options_of_layout_are_named_in_a_warning(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert decoding_options({"maxi-batch": 1000, "workspace": 8000, "mini-batch": 64}) == DecodingOptions()
+    assert "maxi-batch, mini-batch, workspace" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"beamsize": 4}, "did you mean 'beam-size'"),
+        ({"colour": 4}, "known are allow-unk, beam-size"),
+        ({"beam-size": 0}, "beam-size is 0"),
+        ({"beam-size": True}, "beam-size is True"),
+        ({"beam-size": "4"}, "beam-size is '4'"),
+        ({"normalize": -1}, "normalize is -1"),
+        ({"normalize": float("nan")}, "normalize is nan"),
+        ({"max-length": 5000}, "at most 1000"),
+        ({"max-length-factor": 0}, "above 0"),
+        ({"precision": "int4"}, "float32, float16, int8"),
+        ({"allow-unk": 1}, "true or false"),
+        ({"word-penalty": 0.5}, "word-penalty"),
+        ([4], "must be a mapping"),
+    ],
+)
+def test_other_options_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        decoding_options(values)
