@@ -5,6 +5,7 @@ devset; writes a model directory. Checkpoints live in --checkpoint-dir: when it 
 from it exactly where it stood.
 """
 
+import dataclasses
 import logging
 import math
 import signal
@@ -34,9 +35,9 @@ from pipeline.train.compute import Compute, choose_compute
 from pipeline.train.curriculum import curriculum
 from pipeline.train.data import TrainingData, Update, describe_stage
 from pipeline.train.encoding import Encoder
+from pipeline.train.gradients import accumulate_gradients
 from pipeline.train.interruption import Interrupted, Interruption
 from pipeline.train.job import Job, parse_job
-from pipeline.train.loss import guided_alignment_cost, token_cross_entropy
 from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
 from pipeline.train.options import model_config
 from pipeline.train.output import file_digest, write_output
@@ -120,6 +121,8 @@ class Trainer:
             **{f"rows of {corpus.name}": corpus.rows for corpus in self.corpora},
         }
         self.state = self._continued() or TrainingState()
+        self.saved = dataclasses.replace(self.state.progress)
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.log = TrainingLog(
             job.checkpoints, job.output, self.state.progress.updates, self.options.limits(), self.options.lr_report
         )
@@ -128,16 +131,16 @@ class Trainer:
         """Train until a limit or early stopping, then write the model directory."""
         options, state, progress = self.options, self.state, self.state.progress
         started = time.monotonic() - state.seconds
-        saved, saved_updates, saved_periods = time.monotonic(), progress.updates, progress.periods(options.save_freq)
         updates = self.data.updates(state.position)
         try:
             while True:
                 if progress.periods(options.valid_freq) > state.validations_due:
                     self._validate(started)
-                    saved, saved_updates = time.monotonic(), progress.updates
-                    if 0 < options.early_stopping <= state.stalled:
-                        logger.info(f"training: early stopping, {self.job.best_metric} stalled {state.stalled} times")
-                        break
+                elif self._checkpoint_due():
+                    self._save()
+                if 0 < options.early_stopping <= state.stalled:
+                    logger.info(f"training: early stopping, {self.job.best_metric} stalled {state.stalled} times")
+                    break
                 if any(progress.reached(limit) for limit in options.limits()):
                     break
 
@@ -156,16 +159,11 @@ class Trainer:
                 )
 
                 self.interruption.check()
-                minutes = (time.monotonic() - saved) / 60
-                periods = progress.periods(options.save_freq)
-                if periods > saved_periods or minutes >= options.save_minutes:
-                    self._save()
-                    saved, saved_updates, saved_periods = time.monotonic(), progress.updates, periods
 
             if state.validated != progress.updates:
                 self._validate(started)
         except Interrupted:
-            if progress.updates > saved_updates:
+            if progress.updates > self.saved.updates:
                 self._save()
             raise
         finally:
@@ -174,43 +172,21 @@ class Trainer:
         self._write_output()
 
     def _step(self, update: Update, rate: float) -> tuple[float, float]:
-        """One update of the parameters; returns the cost and the guided-alignment cost, summed over target tokens.
-
-        Gradients are those of the mean over all target tokens of the update, however many micro-batches it has.
-        """
-        options, tokens = self.options, update.sizes.target_tokens
+        """One update of the parameters; returns the cost and the guided-alignment cost, summed over target tokens."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        cost = torch.zeros((), device=self.compute.device)
-        alignment_cost = torch.zeros((), device=self.compute.device)
-        for batch in update.batches:
-            batch = batch.to(self.compute.device)
-            with self.compute.autocast():
-                memory = self.model.encode(batch.src, batch.src_mask)
-                states, attention = self.model.decode(
-                    batch.trg, memory, batch.src_mask, alignment=batch.alignment is not None
-                )
-                logits = self.model.logits(states[batch.trg_mask])  # [real tokens, V]: no loss on padding
-            loss = token_cross_entropy(logits, batch.trg[batch.trg_mask], options.label_smoothing)
-            cost += loss.detach()
-            if attention is not None and batch.alignment is not None:
-                guided = guided_alignment_cost(
-                    attention, batch.alignment, batch.src_mask, batch.trg_mask, options.guided_alignment_cost
-                )
-                alignment_cost += guided.detach()
-                loss = loss + options.guided_alignment_weight * guided
-            torch.autograd.backward(loss / tokens)
-        total = float(cost + alignment_cost)
+        cost, alignment_cost = accumulate_gradients(self.model, update, self.options, self.compute)
+        total = cost + alignment_cost
         if not math.isfinite(total):
             raise UserError(
                 f"the training cost is {total} at update {self.state.progress.updates + 1:,}: lower learn-rate, "
                 "lengthen lr-warmup or set clip-norm; the last checkpoint is kept"
             )
-        if options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm)
+        if self.options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self.optimizer.step()
-        return float(cost), float(alignment_cost)
+        return cost, alignment_cost
 
     def _validate(self, started: float) -> None:
         """Judge the (smoothed) model, keep it if it is the best, record the validation, save a checkpoint."""
@@ -254,14 +230,23 @@ class Trainer:
             )
         return state
 
-    def _save(self) -> Path:
-        checkpoint = save_checkpoint(
-            self.job.checkpoints, self.model, self.smoothed, self.optimizer, self.state, self.identity
+    def _checkpoint_due(self) -> bool:
+        every, progress = self.options.save_freq, self.state.progress
+        # Saving a large model takes a while: at most a twentieth of the time goes into it.
+        interval = max(60 * self.options.save_minutes, 20 * self.save_seconds)
+        return progress.periods(every) > self.saved.periods(every) or (
+            progress.updates > self.saved.updates and time.monotonic() - self.saved_at >= interval
         )
+
+    def _save(self) -> None:
+        begun = time.monotonic()
+        save_checkpoint(self.job.checkpoints, self.model, self.smoothed, self.optimizer, self.state, self.identity)
         # Two are kept, as the older one of the two checkpoints may refer to the older one.
         for old in sorted(self.job.checkpoints.glob(f"best-{self.job.best_metric}-*.npz"))[:-2]:
             old.unlink()
-        return checkpoint
+        self.saved = dataclasses.replace(self.state.progress)
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - begun
 
     def _best_model(self, state: TrainingState | None = None) -> Path:
         state = state or self.state

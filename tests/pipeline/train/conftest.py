@@ -72,7 +72,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("mapping")
     rows = make_pairs(2000, 1)
     corpus = write_rows(rows, folder / "corpus.en.zst", folder / "corpus.de.zst", folder / "corpus.aln.zst")
-    devset = write_rows(make_pairs(60, 2), folder / "devset.en.zst", folder / "devset.de.zst")
+    devset = write_rows(make_pairs(30, 2), folder / "devset.en.zst", folder / "devset.de.zst")
     vocabs = (
         train_vocab([row[0] for row in rows], folder / "vocab.en.spm"),
         train_vocab([row[1] for row in rows], folder / "vocab.de.spm"),
