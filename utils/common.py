@@ -53,11 +53,32 @@ def config_path(options: argparse.Namespace) -> str:
 
 def read_config(options: argparse.Namespace) -> TrainingConfig:
     """Read and check the config that the command line names, and print its warnings."""
-    config = load_training_config(config_path(options))
+    config = with_absolute_paths(load_training_config(config_path(options)))
     check_values(config)
     for warning in config.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     return config
+
+
+def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    """The config with its `file_` data sets named by absolute paths: tasks run in folders of their own."""
+
+    def absolute(name: str) -> str:
+        importer, _, path = name.partition("_")
+        if importer != "file":
+            return name
+        return f"file_{Path(os.path.expandvars(path)).expanduser().absolute()}"
+
+    names = {use: [absolute(name) for name in listed] for use, listed in config.datasets.model_dump().items()}
+    cleaning = config.experiment.cleaning
+    rules = {absolute(name): rule for name, rule in cleaning.datasets.items()}
+    experiment = {"cleaning": cleaning.model_copy(update={"datasets": rules})}
+    return config.model_copy(
+        update={
+            "datasets": config.datasets.model_copy(update=names),
+            "experiment": config.experiment.model_copy(update=experiment),
+        }
+    )
 
 
 def add_runs_argument(parser: argparse.ArgumentParser) -> None:

@@ -79,6 +79,8 @@ def fan_out(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[Stage]
         for variables in combinations(stage.get("for-each", []), context):
             own = {key: render(value, {**context, **variables}) for key, value in stage.get("variables", {}).items()}
             full = {**context, **variables, **own}
+            if clash := full.keys() & stage.get("inputs", {}).keys():
+                raise ValueError(f"kind {config.kind}: an input is named like a variable: {', '.join(clash)}")
             yield {
                 **msgspec.json.decode(msgspec.json.encode(stage)),
                 "label": f"{config.kind}-{render(stage['name'], full)}",
@@ -215,7 +217,11 @@ def _worker(stage: Stage, fetches: list[dict[str, str]]) -> dict[str, Any]:
     ]
     return {
         "command": [["bash", "-c", _command(stage)]],
-        "env": {"MOZ_FETCHES": {"task-reference": json.dumps(references, sort_keys=True)}},
+        "env": {
+            "MOZ_FETCHES": {"task-reference": json.dumps(references, sort_keys=True)},
+            # Threads that wait for each other must not spin: with a busy machine a step takes many times as long.
+            "OMP_WAIT_POLICY": "PASSIVE",
+        },
         "max-run-time": stage.get("max-run-time", 86400),
         "retry-exit-status": sorted({75, *stage.get("retry-exit-status", [])}),
         "artifacts": [{"type": "directory", "path": "artifacts", "name": PREFIX}],

@@ -87,3 +87,18 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(config: Path, tmp_path: 
     assert "0 tasks reused" in done.stdout
     assert "train-teacher-model-en-de-1: has not run before" in done.stdout
     assert "has run in" in limbeck("status", "--runs", tmp_path / "runs").stderr
+
+
+def test_relative_paths_of_data_sets_are_those_of_the_person(make_config: Any, tmp_path: Path) -> None:
+    values = make_config.values(
+        datasets={"train": ["file_data/a.[LANG].gz"]},
+        experiment={"cleaning": {"datasets": {"file_data/a.[LANG].gz": {"max-words": 7}}}},
+    )
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "utils.cli", "graph", "config.yml", "--format", "json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    tasks = json.loads(done.stdout)
+    importing = next(task for label, task in tasks.items() if label.startswith("dataset-file-a"))
+    assert f"file_{tmp_path}/data/a.[LANG].gz" in importing["task"]["payload"]["command"][0][-1]
+    cleaning = next(task for label, task in tasks.items() if label.startswith("corpus-clean-parallel-file-a"))
+    assert '"max-words": 7' in cleaning["task"]["payload"]["command"][0][-1]
