@@ -49,18 +49,19 @@ class Attempt:
     async def run(
         self,
         artifacts_of: Callable[[str], tuple[str, Path] | None],
-        note_process: Callable[[Process], None],
-        inherited: int,
+        start: Callable[[list[str], Path, dict[str, str], int], Process],
     ) -> Outcome:
-        """Run the task to its end. `note_process` hears of each command's process, which inherits a descriptor.
+        """Run the task to its end.
 
+        `artifacts_of` gives a task's label and artifacts folder; `start` starts a command, with its working folder,
+        environment and the descriptor that its output goes to.
         Raises OSError when the disk is full, which is not the task's fault.
         """
         self.folder.mkdir(parents=True)
         with self.log.open("ab", buffering=0) as log:
             try:
                 self._write(log, f"{self.task.label} ({self.task.task_id}), run {self.number}")
-                outcome = await self._run(log, artifacts_of, note_process, inherited)
+                outcome = await self._run(log, artifacts_of, start)
             except ArtifactError as error:
                 outcome = Outcome(None, str(error))
             except OSError as error:
@@ -78,8 +79,7 @@ class Attempt:
         self,
         log: BinaryIO,
         artifacts_of: Callable[[str], tuple[str, Path] | None],
-        note_process: Callable[[Process], None],
-        inherited: int,
+        start: Callable[[list[str], Path, dict[str, str], int], Process],
     ) -> Outcome:
         work = self.folder / "work"
         (work / "artifacts").mkdir(parents=True)
@@ -97,11 +97,10 @@ class Attempt:
             if self._ending:
                 return self._failure(-signal.SIGTERM)
             try:
-                self._process = Process(command, work, environment, log.fileno(), [inherited])
+                self._process = start(command, work, environment, log.fileno())
             except OSError as error:
                 return Outcome(None, f"cannot start {command[0]}: {error.strerror}")
             try:
-                note_process(self._process)
                 exit_code = await self._process.wait()
             finally:
                 self._process.send(signal.SIGKILL)  # does nothing once it has ended

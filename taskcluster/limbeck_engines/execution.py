@@ -30,7 +30,7 @@ from limbeck_engines.base import (
 from limbeck_engines.display import Display, RunningTask
 from limbeck_engines.locks import FileLock
 from limbeck_engines.machine import Machine, Slots
-from limbeck_engines.processes import Process
+from limbeck_engines.processes import Guardian, Process
 from limbeck_engines.recovery import recover, recover_dead_groups
 from limbeck_engines.schedule import ReadyQueue, path_lengths
 from limbeck_engines.store import GroupRow, Store
@@ -82,6 +82,7 @@ class Execution:
         self._stopping: str | None = None  # the state that the group will end in
         self._error: Exception | None = None
         self._wake = asyncio.Event()
+        self._guardian = Guardian()
 
     def run(self) -> Summary:
         """Run until all is done that can be, or until stopped. Raises UserError when the disk is full."""
@@ -89,6 +90,7 @@ class Execution:
         try:
             asyncio.run(self._run())
         finally:
+            self._guardian.close()
             self._display.close()
         if self._error is not None:
             raise self._error
@@ -179,10 +181,13 @@ class Execution:
             )
             self._display.started(task.label, number)
 
-            def note_process(process: Process) -> None:
+            def start(command: list[str], folder: Path, environment: dict[str, str], log: int) -> Process:
+                # The task holds on to its digest even if this engine dies.
+                process = Process(command, folder, environment, log, [lock.descriptor], self._guardian)
                 self._store.update_task(task_id, pid=process.pid, pid_started=process.created)
+                return process
 
-            outcome = await attempt.run(self._artifacts_of, note_process, lock.descriptor)
+            outcome = await attempt.run(self._artifacts_of, start)
             await self._finish(attempt, outcome)
         except Exception as error:
             self._halt(error)

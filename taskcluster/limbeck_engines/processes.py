@@ -2,29 +2,63 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+class Guardian:
+    """Kills the tasks of this engine if the engine dies before it has stopped them."""
+
+    def __init__(self) -> None:
+        # -I -S: a bare interpreter, which starts fast and takes little memory.
+        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))]
+        self._popen = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def watch(self, group: int) -> None:
+        self._tell(f"+{group}\n")
+
+    def forget(self, group: int) -> None:
+        self._tell(f"-{group}\n")
+
+    def close(self) -> None:
+        """Let it go; it kills what it still watches."""
+        assert self._popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._popen.stdin.close()
+        self._popen.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._popen.stdin is not None
+        # Without a guardian, the next engine finds what is left (see recovery.py).
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._popen.stdin.fileno(), line.encode())
 
 
 class Process:
-    """One running command. Lives in an event loop's thread, and on Linux dies with that thread."""
+    """One running command and all that it starts. Lives in an event loop's thread."""
 
     def __init__(
-        self, argv: Sequence[str], folder: Path, environment: Mapping[str, str], log: int, inherited: Sequence[int] = ()
+        self,
+        argv: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        log: int,
+        inherited: Sequence[int],
+        guardian: Guardian,
     ) -> None:
         """Start it; output goes to the descriptor `log`. Raises OSError when the program cannot be started."""
+        self._guardian = guardian
+        # No preexec_fn: without one the system need not copy the engine's memory map for every task.
         self._popen = subprocess.Popen(
             argv,
             cwd=folder,
@@ -34,9 +68,9 @@ class Process:
             stderr=log,
             start_new_session=True,
             pass_fds=inherited,
-            preexec_fn=_dies_with(os.getpid()),
         )
         self.pid = self._popen.pid
+        guardian.watch(self.pid)
         self.created = psutil.Process(self.pid).create_time()
 
     async def wait(self) -> int:
@@ -48,6 +82,7 @@ class Process:
                 code = await asyncio.get_running_loop().run_in_executor(thread, self._popen.wait)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+            self._guardian.forget(self.pid)
             return code
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -59,6 +94,7 @@ class Process:
             os.close(descriptor)
         # Before it is waited for: until then nobody else can get its number.
         self.send(signal.SIGKILL)
+        self._guardian.forget(self.pid)
         return self._popen.wait()
 
     def send(self, number: int) -> None:
@@ -66,18 +102,6 @@ class Process:
         if self._popen.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
-
-
-def _dies_with(parent: int) -> Callable[[], None] | None:
-    if _libc is None:
-        return None
-
-    def ask_for_signal() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before we asked
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return ask_for_signal
 
 
 def kill_orphans(recorded: Collection[tuple[int, float, str]]) -> int:
