@@ -14,6 +14,7 @@ import psutil
 import pytest
 from engine_graphs import BUILD, fetch, make_engine, make_task, states
 
+from limbeck_engines.processes import kill_orphans
 from pipeline.common.errors import UserError
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -316,3 +317,11 @@ def test_a_recycled_process_number_is_left_alone(tmp_path: Path) -> None:
         assert engine.run("g").succeeded
         assert stranger.poll() is None
         os.kill(stranger.pid, signal.SIGKILL)
+
+
+def test_an_orphan_without_its_environment_is_known_by_its_time_of_birth() -> None:
+    with subprocess.Popen(["sleep", "30"], start_new_session=True, env={}) as orphan:
+        created = psutil.Process(orphan.pid).create_time()
+        assert kill_orphans([(orphan.pid, created - 1000, "task")]) == 0
+        assert kill_orphans([(orphan.pid, created, "task")]) == 1
+    assert orphan.returncode == -signal.SIGKILL
