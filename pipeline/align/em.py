@@ -21,6 +21,8 @@ P_NULL = 0.15
 DIRICHLET = 0.01  # concentration of the prior over translations of a word
 FIRST_TENSION = 2.0  # low enough to give way where the order of words differs
 TENSION_RANGE = (0.1, 4.0)
+FLOAT32_BLOCKS = 100
+TENSION_BLOCKS = 100  # so many blocks, spread over all sentence lengths, are enough to fit one number
 ITERATIONS = 5
 _FLOOR = 1e-25  # least translation probability: keeps products within float32
 
@@ -43,6 +45,7 @@ class Direction:
         self.null: Floats  # (generated types,): p(generated word | null)
         self.counts: Doubles = np.zeros(len(words))
         self.null_counts: Doubles = np.zeros(generated_types)
+        self._recent: Floats = np.zeros(len(words), np.float32)
         self._start()
 
     def _start(self) -> None:
@@ -60,7 +63,11 @@ class Direction:
         self.counts[:] = 0
         self.null_counts[:] = 0
         observed = predicted = variance = 0.0
-        for block in self.side.blocks:
+        every = max(1, len(self.side.blocks) // TENSION_BLOCKS)
+        # Adding up in float32 is faster. It is emptied often enough for rounding not to matter.
+        recent = self._recent
+        recent[:] = 0
+        for number, block in enumerate(self.side.blocks):
             pairs = self.side.pair_of_cell[block.cells].astype(np.int64)
             distances = self.side.distances(block)
             prior = distances * np.float32(-self.tension)
@@ -73,8 +80,13 @@ class Direction:
             evidence = joint.sum(0) * (np.float32(1 - P_NULL) / norm)
             total = evidence + null
             joint *= np.float32(1 - P_NULL) / (norm * total)  # now the posterior of each cell
-            np.add.at(self.counts, pairs, joint.ravel().astype(np.float64))
+            np.add.at(recent, pairs, joint.ravel())
+            if number % FLOAT32_BLOCKS == FLOAT32_BLOCKS - 1:
+                self.counts += recent
+                recent[:] = 0
             np.add.at(self.null_counts, words, (null / total).astype(np.float64))
+            if number % every:
+                continue
             # For the tension: distance under the posterior and under the prior, of the tokens not from null.
             share = evidence / total
             prior *= distances
@@ -84,6 +96,7 @@ class Direction:
             observed += float(joint.sum(0).sum(dtype=np.float64))
             predicted += float((share * mean).sum(dtype=np.float64))
             variance += float((share * (prior.sum(0) / norm - mean * mean)).sum(dtype=np.float64))
+        self.counts += recent
         if variance > 0:
             self._tighten((predicted - observed) / variance)
 
@@ -112,7 +125,7 @@ class Direction:
             np.exp(prior, out=prior)
             joint = self.table.take(self.side.pair_of_cell[block.cells]).reshape(prior.shape) * prior
             place = joint.argmax(0)
-            likeliest = np.take_along_axis(joint, place[None], 0)[0] * (np.float32(1 - P_NULL) / prior.sum(0))
+            likeliest = joint.max(0) * (np.float32(1 - P_NULL) / prior.sum(0))
             null = np.float32(P_NULL) * self.null[self.side.ids[block.tokens]]
             links[block.tokens] = np.where(likeliest > null, place, -1)
         return links

@@ -94,7 +94,7 @@ class Priors:
 
 def totals(ids: Ints, values: Doubles, types: int = 0) -> Doubles:
     """The sum of the values of each id."""
-    sums: Doubles = np.bincount(ids, values, types).astype(np.float64)
+    sums: Doubles = np.bincount(ids, values, types).astype(np.float64, copy=False)
     return sums
 
 
