@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from limbeck_engines.local import LocalEngine
 from pipeline.evaluate.table import summary_table
@@ -17,11 +18,13 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
     export = _artifact(engine, tasks, "export-", "export")
     if report:
         content = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
-        print("\n" + summary_table(content["metrics"]))
+        print("\n" + summary_table(sorted(content["metrics"], key=_order)))
         for sample in content["samples"][:SAMPLES]:
-            print(f"\n  source     {sample['source']}\n  reference  {sample['reference']}")
-            for name, text in sample["hypotheses"].items():
-                print(f"  {name:<10} {text}")
+            print(f"\n  source       {sample['source']}\n  reference    {sample['reference']}")
+            for name, text in sorted(
+                sample["hypotheses"].items(), key=lambda item: _order({"name": item[0], "dataset": ""})
+            ):
+                print(f"  {name:<12} {text}")
     print()
     if export:
         print(f"model   {export}\n        limbeck translate {export}")
@@ -32,6 +35,14 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
             if engine.artifacts(task_id):
                 print(f"  {label}  {artifact_folder(engine, task_id)}")
     return 0
+
+
+def _order(metrics: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Teachers first, then the students from the largest on, backward models last."""
+    roles = ("teacher", "student", "backward")
+    name = str(metrics["name"])
+    role = next((number for number, role in enumerate(roles) if name.startswith(role)), len(roles))
+    return role, name, str(metrics["dataset"])
 
 
 def _artifact(engine: LocalEngine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:

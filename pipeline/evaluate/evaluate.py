@@ -153,8 +153,9 @@ def load_decoder(
 
 
 def model_size(models: Sequence[Path]) -> int:
-    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files."""
-    files = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files, without SentencePiece vocabularies."""
+    paths = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path])]
+    files = [file for file in paths if file.is_file() and file.suffix != ".spm"]
     return sum(file.stat().st_size for file in files)
 
 
