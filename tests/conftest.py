@@ -5,9 +5,16 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from limbeck_taskgraph.config_file import parse_training_config
 from limbeck_taskgraph.training_config import TrainingConfig
+
+# The same examples every time: a change is judged by itself, not by the luck of the draw. To search for more:
+# pytest --hypothesis-profile=search
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile("repeatable")
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -63,7 +63,8 @@ def _line(records: Records, key: str, index: int, best: float | None) -> Line | 
 
 def best_update(records: Records) -> float | None:
     """The update of the best validation: the last that was the best when it was made."""
-    return next((record.get("update") for record in reversed(records) if record.get("best") is True), None)
+    best = (record.get("update") for record in reversed(records) if record.get("best") is True)
+    return next((update for update in best if is_number(update)), None)
 
 
 def _caption(records: Records) -> str:
