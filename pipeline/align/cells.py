@@ -26,13 +26,10 @@ class Block:
         return slice(self.start, self.start + self.n * len(self.tokens))
 
 
-def lay_out(ids: Ints, generating_lengths: Ints, generated_lengths: Ints) -> Iterator[Block]:
-    """Group the generated tokens by the length of the sentence that generates them. Tokens without one are left out.
-
-    Within a group, equal words stand together: neighbouring cells then look up neighbouring word pairs.
-    """
+def lay_out(generating_lengths: Ints, generated_lengths: Ints) -> Iterator[Block]:
+    """Group the generated tokens by the length of the sentence that generates them. Tokens without one are left out."""
     lengths = np.repeat(generating_lengths, generated_lengths)
-    order = np.argsort((lengths << 32) | ids, kind="stable")
+    order = np.argsort(lengths, kind="stable")
     distinct, counts = np.unique(lengths, return_counts=True)
     end = cell = 0
     for n, count in zip(distinct.tolist(), counts.tolist(), strict=True):
@@ -49,7 +46,7 @@ class Side:
 
     def __init__(self, ids: Ints, generating_lengths: Ints, generated_lengths: Ints) -> None:
         self.ids = ids  # of the generated tokens
-        self.blocks = list(lay_out(ids, generating_lengths, generated_lengths))
+        self.blocks = list(lay_out(generating_lengths, generated_lengths))
         self.cells = int(generating_lengths @ generated_lengths)
         sentence_starts = np.cumsum(generated_lengths) - generated_lengths
         self.place = np.arange(len(ids)) - np.repeat(sentence_starts, generated_lengths)  # j, from 0

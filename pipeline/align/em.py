@@ -23,7 +23,7 @@ FIRST_TENSION = 2.0  # low enough to give way where the order of words differs
 TENSION_RANGE = (0.1, 4.0)
 FLOAT32_BLOCKS = 100
 TENSION_BLOCKS = 100  # so many blocks, spread over all sentence lengths, are enough to fit one number
-ITERATIONS = 5
+ITERATIONS = 4  # a fifth changes the agreement with other aligners by less than 0.001
 _FLOOR = 1e-25  # least translation probability: keeps products within float32
 
 

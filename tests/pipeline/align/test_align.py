@@ -62,8 +62,8 @@ def test_priors_are_lines_of_direction_words_and_count(tmp_path: Path) -> None:
     counts = {(direction, s, t): float(count) for direction, s, t, count in rows}
     assert len(counts) == len(rows)
     uses = sum(line.split().count("s1") for line in src)
-    assert counts["forward", "s1", "t1"] == pytest.approx(uses, rel=0.3)
-    assert counts["backward", "s1", "t1"] == pytest.approx(uses, rel=0.3)
+    assert 0.65 * uses < counts["forward", "s1", "t1"] < 1.1 * uses
+    assert 0.65 * uses < counts["backward", "s1", "t1"] < 1.1 * uses
     assert counts["forward", "", "particle"] > 50  # from nothing
 
 
