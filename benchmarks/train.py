@@ -4,15 +4,19 @@ Times whole updates (forward, loss, backward, clipping, Adam) of a tiny student 
 distributed like those of real text, and prints target tokens per second, of processor time and thread on a processor,
 of wall time on a GPU. The peer is measured out of the box (float32, unfused Adam) and with the same knobs as ours
 (bfloat16 where we choose it, fused Adam); it shares our batches, tied embeddings and label smoothing. Its loss skips
-padding by index, as its users write it, while ours multiplies only real tokens by the vocabulary. Rounds are
-interleaved, so that a busy machine slows all alike.
+padding by index, as its users write it, while ours multiplies only real tokens by the vocabulary. Out of the box it
+runs in a process of its own, without our settings of torch and of the allocator. Rounds are interleaved, so that a busy
+machine slows all alike.
 """
 
 import argparse
 import contextlib
 import logging
 import math
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,7 +136,21 @@ def peer(options: TrainingOptions, compute: Compute, tuned: bool) -> Contender:
         torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
         optimizer.step()
 
-    return Contender("nn.Transformer, same knobs" if tuned else "nn.Transformer, out of the box", step)
+    return Contender("nn.Transformer, same knobs", step)
+
+
+def untouched(device: str) -> Compute:
+    """torch as it comes; only the number of threads is ours, to compare like with like."""
+    threads = int(os.environ.get("LIMBECK_CPUS", os.cpu_count() or 1))
+    torch.set_num_threads(threads)
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return Compute(torch.device("cuda" if cuda else "cpu"), threads, bfloat16=False)
+
+
+def elsewhere() -> float:
+    """One round of the untuned peer in a process of its own."""
+    command = [sys.executable, *sys.argv, "--out-of-the-box"]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def measure(contender: Contender, updates: list[Update], compute: Compute) -> float:
@@ -158,26 +176,34 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=6, help="updates in a round (default: 6)")
     parser.add_argument("--words", type=int, default=4000, help="mini-batch-words (default: 4000)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--out-of-the-box", action="store_true", help="one round of the untuned peer, its rate alone")
     given = parser.parse_args()
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    compute = choose_compute(given.device)
     torch.manual_seed(1)
     options = TrainingOptions(
         dim_emb=256, transformer_dim_ffn=1536, enc_depth=6, dec_depth=2, transformer_heads=8, clip_norm=1.0
     )
     updates = make_updates(given.updates, given.words)
+    if given.out_of_the_box:
+        compute = untouched(given.device)
+        contender = peer(options, compute, tuned=False)
+        measure(contender, updates[-1:], compute)
+        print(measure(contender, updates, compute))
+        return
+    compute = choose_compute(given.device)
     sizes = sum((update.sizes for update in updates), PairSizes())
     print(
         f"{given.updates} updates, {sizes.target_tokens:,} target tokens, {1 - sizes.real / sizes.padded:.1%} padding"
     )
-    contenders = [ours(options, compute), peer(options, compute, tuned=True), peer(options, compute, tuned=False)]
+    contenders = [ours(options, compute), peer(options, compute, tuned=True)]
     for contender in contenders:
         measure(contender, updates[-1:], compute)
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(given.rounds):
         for contender in contenders:
             rates[contender.name].append(measure(contender, updates, compute))
+        rates.setdefault("nn.Transformer, out of the box", []).append(elsewhere())
     unit = "second" if compute.device.type == "cuda" else "processor-second"
     base = statistics.median(rates["limbeck"])
     for name, found in rates.items():

@@ -1,6 +1,7 @@
 """Where and how precisely to compute: chosen once, said in the log."""
 
 import contextlib
+import ctypes
 import logging
 import os
 from dataclasses import dataclass
@@ -74,8 +75,22 @@ def _on_cpu(precision: str, threads: int) -> Compute:
             "training: precision bfloat16 is asked for, but this processor has no bfloat16 units: it is slow"
         )
     why = "the processor has bfloat16 units" if fast else "the processor has no bfloat16 units"
-    logger.info(f"training: on {threads} processor thread(s), {_describe(bfloat16, precision, why)}")
+    kept = "; freed memory is kept for the next update" if _keep_freed_memory() else ""
+    logger.info(f"training: on {threads} processor thread(s), {_describe(bfloat16, precision, why)}{kept}")
     return Compute(torch.device("cpu"), threads, bfloat16)
+
+
+def _keep_freed_memory() -> bool:
+    """Tell glibc's allocator to reuse large blocks instead of giving them back to the system each time.
+
+    Getting them back page by page takes a sixth of the time of a small model's update. Returns whether it was possible.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    return all(mallopt(*pair) for pair in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 1 << 28)))
 
 
 def _describe(bfloat16: bool, precision: str, why: str) -> str:

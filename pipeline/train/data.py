@@ -107,8 +107,8 @@ class TrainingData:
 
     def _read_pool(self, number: int) -> Pool:
         o = self.options
-        # 16 updates at first, twice as many each time: the first one need not wait for a large pool.
-        wanted = o.mini_batch_words * min(o.maxi_batch, 16 << min(number, 20))
+        # 32 updates at first, twice as many each time: the first one need not wait for a large pool.
+        wanted = o.mini_batch_words * min(o.maxi_batch, 32 << min(number, 20))
         pairs: list[EncodedPair] = []
         positions, chunk, boundary = 0, 0, False
         while positions < wanted and not boundary:

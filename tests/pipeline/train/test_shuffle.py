@@ -44,6 +44,11 @@ def test_the_order_changes_with_epoch_and_seed_only(tmp_path: Path) -> None:
     assert {int(row[0].split()[0][1:]) // 10 for row in first[:30]} != {0, 1, 2}
 
 
+def test_a_small_corpus_is_shuffled_anew_too(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path, 10)
+    assert [next(corpus) for _ in range(10)] != [next(corpus) for _ in range(10)]
+
+
 def test_reading_goes_on_behind_any_position(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path, 95)
     positions, rows, epochs = [], [], []
