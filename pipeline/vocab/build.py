@@ -100,6 +100,7 @@ def train(lines: Iterable[str], vocab_size: int, norm_rule: str, user_symbols: S
                 split_digits=True,
                 user_defined_symbols=list(user_symbols),
                 num_threads=THREADS,
+                minloglevel=1,  # warnings: otherwise a line for each byte piece
                 **normalisation,
             )
         except RuntimeError as error:
@@ -178,7 +179,7 @@ def _counted(lines: Iterator[str], total: int) -> Iterator[str]:
         yield line
         progress.add()
     progress.finish()
-    logger.info("training the vocabulary")
+    logger.info("training the vocabulary (SentencePiece does not say how far it is)")
 
 
 def _write(path: Path, model: bytes) -> None:

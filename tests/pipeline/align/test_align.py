@@ -27,9 +27,9 @@ def test_finds_the_true_alignment(tmp_path: Path, reverse: bool) -> None:
 def test_chunks_align_nearly_as_well_as_the_whole(tmp_path: Path) -> None:
     src, trg, gold = make(3000)
     whole = run(tmp_path, src, trg)
-    chunks = run(tmp_path, src, trg, "--chunk-cells", "60000", name="chunks")  # four chunks
+    chunks = run(tmp_path, src, trg, "--chunk-cells", "20000", name="chunks")  # ten chunks or so
     assert f1(chunks, whole) > 0.95
-    assert f1(chunks, gold) > f1(whole, gold) - 0.02
+    assert f1(chunks, gold) > f1(whole, gold) - 0.03
 
 
 def test_is_deterministic(tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ def test_one_step_is_expectation_and_maximisation_by_the_book() -> None:
         assert p == pytest.approx(math.exp(digamma(x) - digamma(y)), rel=1e-4)
 
 
+def test_priors_teach_their_own_direction() -> None:
+    bitext = Bitext.from_pairs([([0, 1], [0, 1])])
+    pairs, zeros = (np.array([0, 1]), np.array([1, 0])), np.zeros(2)
+    crossed = np.array([9.0, 9.0])
+    for forward, backward in ((crossed, zeros), (zeros, crossed)):
+        result = align(bitext, 2, 2, Priors(*pairs, forward, backward, zeros, zeros))
+        assert (result.forward.tolist() == [1, 0]) == (forward is crossed)
+        assert (result.backward.tolist() == [1, 0]) == (backward is crossed)
+
+
 def test_tension_falls_where_the_order_is_reversed() -> None:
     def tension(reverse: bool) -> float:
         src, trg, _ = make(500, reverse=reverse)

@@ -1,4 +1,5 @@
 import random
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +64,14 @@ def test_joint_vocabulary(build: Build) -> None:
     assert (vocab.eos_id(), vocab.unk_id(), vocab.bos_id(), vocab.pad_id()) == (0, 1, -1, -1)
     assert vocab.is_byte(vocab.piece_to_id("<0x00>"))
     assert all(vocab.encode(symbol, out_type=str)[-1] == symbol for symbol in USER_SYMBOLS)
-    assert vocab.encode("2024", out_type=str)[-4:] == ["<0x32>", "<0x30>", "<0x32>", "<0x34>"]
     assert vocab.decode(vocab.encode("abba где 🦊")) == "abba где 🦊"
+
+
+def test_digits_stand_alone(build: Build, tmp_path: Path) -> None:
+    lines = [f"{line} {1990 + number % 40}" for number, line in enumerate(text(1, "abcdefgh"))]
+    vocab = load(build("--corpus-src", str(write(tmp_path / "dates.en.zst", lines)), size=600)[0])
+    assert vocab.encode("2024", out_type=str)[-4:] == ["2", "0", "2", "4"]
+    assert not [piece for piece in map(vocab.id_to_piece, range(600)) if re.fullmatch("▁?[0-9]{2,}", piece)]
 
 
 def test_the_joint_vocabulary_knows_both_sides_and_split_ones_their_own(build: Build) -> None:
