@@ -30,6 +30,8 @@ EXAMPLES = """examples:
   limbeck train configs/demo-en-de.yml --force-stage train-teacher-model
   python -m utils.trigger_training --config configs/demo-en-de.yml --engine local --yes
 """
+# What a person wants to see at the end, also when all that gathers them is reused.
+RESULTS = ("report", "export")
 SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -60,7 +62,8 @@ def _train(options: argparse.Namespace) -> int:
         config = config.model_copy(update={"target_stage": options.target_stage})
     engine = LocalEngine(options.runs, cpus=options.cpus, memory=options.memory)
     graph = generate_graph(config)
-    targets = sorted(label for label in graph.tasks if not graph.graph.reverse_links_dict()[label])
+    dependents = graph.graph.reverse_links_dict()
+    targets = sorted(task.label for task in graph if task.kind in RESULTS or not dependents[task.label])
     plan = plan_run(engine, graph, targets, config, options)
     print(describe_plan(graph, plan))
     if options.dry_run:
