@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from limbeck_engines.local import LocalEngine
-
 from utils.common import add_runs_argument, find_group, run_command
 
 EXAMPLES = """examples:

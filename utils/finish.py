@@ -19,7 +19,9 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
     if report:
         content = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
         print("\n" + summary_table(sorted(content["metrics"], key=_order)))
-        for sample in content["samples"][:SAMPLES]:
+        # From short to long sentences.
+        samples = content["samples"]
+        for sample in samples[:: max(1, len(samples) // SAMPLES)][:SAMPLES]:
             print(f"\n  source       {sample['source']}\n  reference    {sample['reference']}")
             for name, text in sorted(
                 sample["hypotheses"].items(), key=lambda item: _order({"name": item[0], "dataset": ""})
