@@ -1,7 +1,7 @@
 # make demo    distil a small en-de student from scratch on this machine
 # make test    lint, types and tests
 # make lint    lint and types only
-# make bench   benchmarks against named peers (LIMBECK_DATA=folder of corpora)
+# make bench   benchmarks against named peers, LIMBECK_DATA=folder of corpora
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,7 +33,8 @@ test-slow: venv
 	$(BIN)/python -m pytest -m slow
 
 bench: venv
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@test -n "$(LIMBECK_DATA)" || { echo "make bench LIMBECK_DATA=folder (en-de/train.{en,de}.zst, en-de/noisy.{en,de}.zst)"; exit 1; }
+	@for file in benchmarks/*.py; do echo "== $$file"; LIMBECK_DATA="$(LIMBECK_DATA)" $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -99,8 +99,10 @@ def fast_align(folder: Path, python: Path, pairs: int) -> tuple[float, LinkSet]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus-src", type=Path, required=True)
-    parser.add_argument("--corpus-trg", type=Path, required=True)
+    data = os.environ.get("LIMBECK_DATA")
+    sides = [Path(data, "en-de", f"train.{lang}.zst") if data else None for lang in ("en", "de")]
+    parser.add_argument("--corpus-src", type=Path, default=sides[0], required=not data)
+    parser.add_argument("--corpus-trg", type=Path, default=sides[1], required=not data)
     parser.add_argument("--pairs", type=int, default=100_000)
     parser.add_argument("--chunk-cells", help="passed on to pipeline.align.align")
     parser.add_argument("--eflomal", type=Path, help="the program eflomal-align")
