@@ -9,11 +9,12 @@ from pipeline.clean.languages import base_language, identifier_codes
 from pipeline.clean.rules import check_overrides
 from pipeline.common.errors import UserError
 from pipeline.data.names import split_dataset
+from pipeline.model.decoding import decoding_options
 from pipeline.train.options import parse_options
 
 
 def check_values(config: TrainingConfig) -> None:
-    """Check data set names, cleaning rules and training options.
+    """Check languages, data set names, cleaning rules, training and decoding options.
 
     Raises ConfigError with a line for each that is wrong: the key's path and what the step says of it.
     """
@@ -39,6 +40,10 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
     }
     for key, (preset, options) in presets.items():
         yield f"marian-args.{key}", partial(parse_options, preset, options)
+
+    for key, values in config.marian_args.model_dump(by_alias=True).items():
+        if key.startswith("decoding-"):
+            yield f"marian-args.{key}", partial(decoding_options, values)
 
 
 def _check_language(locale: str) -> None:

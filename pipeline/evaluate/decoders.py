@@ -11,8 +11,8 @@ import torch
 
 from pipeline.common.errors import UserError
 from pipeline.common.progress import Progress
-from pipeline.evaluate.options import DecodingOptions
 from pipeline.evaluate.speed import BATCH_SIZE, length_batches
+from pipeline.model.decoding import DecodingOptions
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.search import beam_search, longest_translation

@@ -21,9 +21,9 @@ from pipeline.common.corpus import read_parallel, write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
 from pipeline.evaluate.decoders import CTranslate2Decoder, Decoder, EnsembleDecoder, Translator
-from pipeline.evaluate.options import DecodingOptions, decoding_options
 from pipeline.evaluate.scoring import bleu, chrf
 from pipeline.evaluate.speed import measure_speed
+from pipeline.model.decoding import LONGEST, DecodingOptions, decoding_options
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.threads < 1:
         raise UserError(f"--threads must be at least 1, found {args.threads}")
 
-    options = decoding_options(args.options)
+    options = decoding_options(args.options, beam_size=1, max_length=LONGEST)
     sources, references = read_test_set(args.references_src, args.references_trg)
     vocabs = (Vocab.load(args.src_vocab), Vocab.load(args.trg_vocab))
     size, parameters = model_size(args.model), count_parameters(args.model)

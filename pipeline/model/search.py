@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from pipeline.common.errors import UserError
+from pipeline.model.decoding import LENGTH_FACTOR, LONGEST
 from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import EOS_ID, UNK_ID
 
-LENGTH_FACTOR = 2.0
 LENGTH_SLACK = 10  # a single word may need many times its own number of pieces
-LONGEST = 1000  # pieces; position tables of exported models have 1024 rows
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Protocol
 import torch
 
 from pipeline.common.errors import UserError
+from pipeline.model.decoding import DecodingOptions
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
 from pipeline.model.search import Hypothesis, beam_search, longest_translation
 from pipeline.model.vocab import EOS_ID, Vocab
-from pipeline.translate.options import DecodingOptions
 
 Batch = Sequence[Sequence[int]]
 Result = Callable[[], list[list[Hypothesis]]]

@@ -17,12 +17,12 @@ from pipeline.common.errors import UserError
 from pipeline.common.files import LineWriter, count_lines, read_lines, write_lines
 from pipeline.common.progress import Progress
 from pipeline.model.batches import length_batches
+from pipeline.model.decoding import DecodingOptions, decoding_options
 from pipeline.model.hardware import has_gpu
 from pipeline.model.search import Hypothesis
 from pipeline.model.vocab import Vocab
 from pipeline.translate.engines import Engine, Result, make_engine
 from pipeline.translate.nbest import format_hypothesis
-from pipeline.translate.options import DecodingOptions, decoding_options
 
 logger = logging.getLogger(__name__)
 

@@ -46,15 +46,15 @@ def test_values_that_only_a_step_knows_are_checked_before_anything_runs(make_con
             make_config.values(
                 experiment={"trg": "xx", "cleaning": {"default": {"max-wrds": 10}}},
                 datasets={"train": ["getext_Django"], "devtest": ["opus_Books/v1"]},
-                marian_args={"training-teacher": {"lern-rate": 1}},
+                marian_args={"training-teacher": {"lern-rate": 1}, "decoding-teacher": {"beam-sise": "4"}},
             )
         )
     )
     done = limbeck("train", path, "--runs", tmp_path / "runs", "--yes")
     assert done.returncode == 2
-    for said in ("experiment.trg", "max-words", "gettext", "opus", "learn-rate"):
+    for said in ("experiment.trg", "max-words", "gettext", "opus", "learn-rate", "beam-size"):
         assert said in done.stderr
-    assert "5 errors" in done.stderr
+    assert "6 errors" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

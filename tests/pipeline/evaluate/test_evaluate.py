@@ -59,7 +59,7 @@ def test_scores_are_sacrebleus_over_the_written_files(evaluate: Evaluate, tmp_pa
 def test_the_files_keep_the_test_sets_lines_and_order(
     evaluate: Evaluate, test_set: tuple[Path, Path], models: dict[str, Path], tmp_path: Path
 ) -> None:
-    metrics = evaluate("first", options='{"max-length-factor": 0}')  # at most 10 pieces
+    metrics = evaluate("first", options='{"max-length-factor": 0.001}')  # at most 11 pieces
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "toy.de.ref.zst",
@@ -80,7 +80,7 @@ def test_the_files_keep_the_test_sets_lines_and_order(
             assert hypothesis == ""
             continue
         pieces = processor.encode(source, out_type=str)
-        alone = translator.translate_batch([pieces], beam_size=1, disable_unk=True, max_decoding_length=10)
+        alone = translator.translate_batch([pieces], beam_size=1, disable_unk=True, max_decoding_length=11)
         assert processor.decode(alone[0].hypotheses[0]) == hypothesis
 
 
@@ -145,7 +145,7 @@ def test_sources_too_long_for_the_model_are_counted(evaluate: Evaluate, tmp_path
         "first",
         references_src=tmp_path / "long.en",
         references_trg=tmp_path / "long.de",
-        options='{"max-length-factor": 0}',
+        options='{"max-length-factor": 0.001}',
     )
     assert metrics["cut-sources"] == 1
     assert evaluate("first", options='{"max-length": 3}')["cut-sources"] == 5

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.translate.options import DecodingOptions, decoding_options
+from pipeline.model.decoding import DecodingOptions, decoding_options
 
 
 def test_options_are_taken_by_their_names():
@@ -18,6 +18,17 @@ def test_options_are_taken_by_their_names():
     assert decoding_options({}) == DecodingOptions()
     assert decoding_options({"fp16": True}).precision == "float16"
     assert decoding_options({"precision": "float32", "fp16": True}).precision == "float32"
+
+
+def test_values_may_be_texts_as_they_are_in_existing_configs():
+    options = decoding_options({"beam-size": "12", "mini-batch-words": "2000", "normalize": "1", "allow-unk": "true"})
+    assert options == DecodingOptions(beam_size=12, mini_batch_words=2000, allow_unk=True)
+
+
+def test_defaults_give_way_to_what_is_given():
+    assert decoding_options({"beam-size": 3}, beam_size=1, max_length=900) == DecodingOptions(
+        beam_size=3, max_length=900
+    )
 
 
 def test_options_of_layout_are_named_in_a_warning(caplog):
@@ -33,7 +44,8 @@ def test_options_of_layout_are_named_in_a_warning(caplog):
         ({"colour": 4}, "known are allow-unk, beam-size"),
         ({"beam-size": 0}, "beam-size is 0"),
         ({"beam-size": True}, "beam-size is True"),
-        ({"beam-size": "4"}, "beam-size is '4'"),
+        ({"beam-size": "4.5"}, "beam-size is '4.5'"),
+        ({"beam-size": "four"}, "beam-size is 'four'"),
         ({"normalize": -1}, "normalize is -1"),
         ({"normalize": float("nan")}, "normalize is nan"),
         ({"max-length": 5000}, "at most 1000"),

@@ -1,4 +1,7 @@
-"""Decoding options under Marian's names, as training configs have them in their decoding sections."""
+"""Decoding options under Marian's names, as training configs have them in their decoding sections.
+
+Values arrive as numbers and booleans, or as texts of them ("12", "true").
+"""
 
 import difflib
 import logging
@@ -7,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.errors import UserError
-from pipeline.model.search import LENGTH_FACTOR, LONGEST
 
 logger = logging.getLogger(__name__)
+
+LENGTH_FACTOR = 2.0
+LONGEST = 1000  # pieces; position tables of exported models have 1024 rows
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -35,12 +40,20 @@ class DecodingOptions:
     allow_unk: bool = False
     precision: str = "float32"
 
+    def to_json(self) -> dict[str, Any]:
+        """What decides a translation, under Marian's names."""
+        names = ("beam_size", "normalize", "max_length", "max_length_factor", "allow_unk")
+        return {name.replace("_", "-"): getattr(self, name) for name in names}
 
-def decoding_options(values: Mapping[str, Any]) -> DecodingOptions:
-    """Options of a mapping such as {"beam-size": 8}. Raises UserError for unknown names and impossible values."""
+
+def decoding_options(values: Mapping[str, Any], **defaults: Any) -> DecodingOptions:
+    """Options of a mapping such as {"beam-size": 8} over the defaults (`beam_size=1` …).
+
+    Raises UserError for unknown names and impossible values.
+    """
     if not isinstance(values, Mapping):
         raise UserError(f"decoding options must be a mapping such as {{'beam-size': 4}}, found {values!r}")
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = dict(defaults)
     ignored = []
     for key, value in values.items():
         if key in ("beam-size", "max-length", "mini-batch-words"):
@@ -56,7 +69,7 @@ def decoding_options(values: Mapping[str, Any]) -> DecodingOptions:
         elif key == "fp16":
             if _boolean(key, value):
                 settings.setdefault("precision", "float16")
-        elif key == "word-penalty" and value == 0:
+        elif key == "word-penalty" and _number(key, value) == 0:
             continue
         elif key in _LAYOUT + _LAYOUT_FLAGS:
             ignored.append(key)
@@ -88,18 +101,25 @@ def _name(key: str) -> str:
 
 
 def _whole_number(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise UserError(f"decoding option {key} is {value!r}: a whole number of at least 1 is needed")
-    return value
+    return number
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if not 0 <= number < float("inf"):
         raise UserError(f"decoding option {key} is {value!r}: a number of at least 0 is needed")
-    return float(value)
+    return number
 
 
 def _boolean(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
+    texts = {"true": True, "false": False}
+    boolean = texts.get(value.strip().lower(), value) if isinstance(value, str) else value
+    if not isinstance(boolean, bool):
         raise UserError(f"decoding option {key} is {value!r}: true or false is needed")
-    return value
+    return boolean
