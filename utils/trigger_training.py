@@ -21,6 +21,8 @@ from limbeck_engines.local import LocalEngine
 from limbeck_taskgraph.generate import generate_graph, worker_resources
 from limbeck_taskgraph.reuse import Plan, apply_plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig
+from pipeline.common.errors import UserError
+from pipeline.model.decoding import decoding_options
 from utils.common import add_config_argument, add_runs_argument, config_path, read_config, run_command
 from utils.finish import finish_run
 
@@ -77,6 +79,7 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     if not plan.run:
         return finish_run(engine, plan.reused)
+    check_precision(config, gpu_count())
     subgraph = apply_plan(graph, plan)
     group_id = slugid.nice()
     engine.submit(
@@ -86,6 +89,13 @@ def _train(options: argparse.Namespace) -> int:
         return 1
     labels = {task.label: task_id for task_id, task in subgraph.tasks.items()}
     return finish_run(engine, {**plan.reused, **labels})
+
+
+def check_precision(config: TrainingConfig, gpus: int) -> None:
+    """Raises UserError when a decoder is to work in float16 on a machine without a GPU: days before it would fail."""
+    for key, values in config.marian_args.model_dump(by_alias=True).items():
+        if key.startswith("decoding-") and not gpus and decoding_options(values).precision == "float16":
+            raise UserError(f"marian-args.{key}: float16 needs a GPU and this machine shows none; leave precision out")
 
 
 def plan_run(

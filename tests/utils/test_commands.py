@@ -102,3 +102,14 @@ def test_relative_paths_of_data_sets_are_those_of_the_person(make_config: Any, t
     assert f"file_{tmp_path}/data/a.[LANG].gz" in importing["task"]["payload"]["command"][0][-1]
     cleaning = next(task for label, task in tasks.items() if label.startswith("corpus-clean-parallel-file-a"))
     assert '"max-words": 7' in cleaning["task"]["payload"]["command"][0][-1]
+
+
+def test_float16_without_a_gpu_is_refused_before_anything_runs(make_config: Any, tmp_path: Path) -> None:
+    if Path("/proc/driver/nvidia/gpus").exists():
+        pytest.skip("this machine has a GPU")
+    values = make_config.values(marian_args={"decoding-teacher": {"fp16": True}})
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(values))
+    done = limbeck("train", tmp_path / "config.yml", "--runs", tmp_path / "runs", "--yes")
+    assert done.returncode == 2
+    assert "marian-args.decoding-teacher: float16 needs a GPU" in done.stderr
+    assert "has run in" in limbeck("status", "--runs", tmp_path / "runs").stderr
