@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from limbeck_engines.base import DONE
 from limbeck_engines.local import LocalEngine
-from utils.common import add_runs_argument, artifact_folder, find_group, find_task, run_command
+from utils.common import add_runs_argument, artifact_folder, command_parser, find_group, find_task, run_command
 
 EXAMPLES = """examples:
   limbeck artifacts
@@ -17,12 +17,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and list the files."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck artifacts",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("artifacts", __doc__, EXAMPLES)
     parser.add_argument("task", nargs="?", help="label or id of a task")
     parser.add_argument("--folder", action="store_true", help="print the folder only")
     add_runs_argument(parser)

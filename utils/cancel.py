@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from limbeck_engines.local import LocalEngine
-from utils.common import add_runs_argument, find_group, run_command
+from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, run_command
 
 EXAMPLES = """examples:
   limbeck cancel
@@ -15,13 +15,8 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and cancel."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck cancel",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+    parser = command_parser("cancel", __doc__, EXAMPLES)
+    add_group_argument(parser)
     add_runs_argument(parser)
     options = parser.parse_args(arguments)
     return run_command(lambda: _cancel(options))

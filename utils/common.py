@@ -37,6 +37,21 @@ def run_command(command: Callable[[], int]) -> int:
         return 0
 
 
+def command_parser(name: str, description: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of `limbeck <name>`: its module's docstring explains it, examples close its help."""
+    return argparse.ArgumentParser(
+        prog=f"limbeck {name}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_group_argument(parser: argparse.ArgumentParser) -> None:
+    """`[GROUP]`, to be found by find_group."""
+    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+
+
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """`CONFIG` or `--config CONFIG`."""
     parser.add_argument("config_position", nargs="?", metavar="CONFIG", help="a training config (YAML)")

@@ -13,7 +13,7 @@ from pathlib import Path
 from taskgraph.taskgraph import TaskGraph
 
 from limbeck_taskgraph.generate import generate_graph
-from utils.common import add_config_argument, read_config, run_command
+from utils.common import add_config_argument, command_parser, read_config, run_command
 from utils.graph_html import graph_page
 
 EXAMPLES = """examples:
@@ -26,9 +26,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and print the graph."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck graph", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("graph", __doc__, EXAMPLES)
     add_config_argument(parser)
     parser.add_argument("--format", choices=list(FORMATS), default="tree")
     parser.add_argument("--target-stage", help="instead of the config's")

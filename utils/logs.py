@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from limbeck_engines.base import PENDING, RUNNING
 from limbeck_engines.local import LocalEngine
-from utils.common import add_runs_argument, find_task, run_command
+from utils.common import add_runs_argument, command_parser, find_task, run_command
 
 EXAMPLES = """examples:
   limbeck logs train-teacher-model-en-de-1
@@ -17,9 +17,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and print the log."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck logs", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("logs", __doc__, EXAMPLES)
     parser.add_argument("task", help="label or id of a task")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the task ends")
     add_runs_argument(parser)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from limbeck_engines.display import open_display
 from limbeck_engines.local import LocalEngine
-from utils.common import add_runs_argument, find_group, run_command
+from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, run_command
 from utils.finish import finish_run
 
 EXAMPLES = """examples:
@@ -17,13 +17,8 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck resume",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+    parser = command_parser("resume", __doc__, EXAMPLES)
+    add_group_argument(parser)
     add_runs_argument(parser)
     options = parser.parse_args(arguments)
     return run_command(lambda: _resume(options))

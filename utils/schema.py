@@ -1,6 +1,5 @@
 """Print the definition of the training config: as JSON Schema, or as the table that docs/training-config.md holds."""
 
-import argparse
 import json
 import sys
 import types
@@ -11,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from limbeck_taskgraph.training_config import Section, TrainingConfig
+from utils.common import command_parser
 
 EXAMPLES = """examples:
   limbeck schema > training-config.schema.json      for an editor's completion
@@ -20,12 +20,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and print the schema."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck schema",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("schema", __doc__, EXAMPLES)
     parser.add_argument("--format", choices=["json", "table"], default="json")
     options = parser.parse_args(arguments)
     sys.stdout.write(json_schema() if options.format == "json" else markdown_table())

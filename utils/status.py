@@ -9,7 +9,7 @@ from limbeck_engines.base import FAILED, PENDING, SKIPPED
 from limbeck_engines.local import LocalEngine
 from limbeck_engines.store import TaskRow
 from pipeline.common.progress import format_duration
-from utils.common import add_runs_argument, find_group, run_command
+from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, run_command
 
 EXAMPLES = """examples:
   limbeck status
@@ -20,13 +20,8 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and print the state."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck status",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("group", nargs="?", help="id of a group, or its beginning (default: the newest)")
+    parser = command_parser("status", __doc__, EXAMPLES)
+    add_group_argument(parser)
     parser.add_argument("--groups", action="store_true", help="list all groups instead")
     parser.add_argument("--failed", action="store_true", help="only what failed or was skipped")
     add_runs_argument(parser)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines
-from utils.common import run_command
+from utils.common import command_parser, run_command
 
 if TYPE_CHECKING:
     import ctranslate2
@@ -29,12 +29,7 @@ BLOCK = 512
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and translate."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck translate",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("translate", __doc__, EXAMPLES)
     parser.add_argument("model", type=Path, help="an export folder or a CTranslate2 folder")
     parser.add_argument("files", nargs="*", help="text files, plain, gz or zst (default: standard input)")
     parser.add_argument("--beam-size", type=int, default=1)

@@ -23,7 +23,7 @@ from limbeck_taskgraph.reuse import Plan, apply_plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.common.errors import UserError
 from pipeline.model.decoding import decoding_options
-from utils.common import add_config_argument, add_runs_argument, config_path, read_config, run_command
+from utils.common import add_config_argument, add_runs_argument, command_parser, config_path, read_config, run_command
 from utils.finish import finish_run
 
 EXAMPLES = """examples:
@@ -39,9 +39,7 @@ SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, plan and run."""
-    parser = argparse.ArgumentParser(
-        prog="limbeck train", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("train", __doc__, EXAMPLES)
     add_config_argument(parser)
     add_runs_argument(parser)
     parser.add_argument("--engine", choices=["local"], default="local", help="where tasks run")
