@@ -128,7 +128,14 @@ def _makers(config: TransformConfig, wanted: Any, variables: dict[str, Any]) -> 
     if wanted.first_of:
         first = next((kind for kind in wanted.made_by if any(task.kind == kind for task in found)), None)
         found = [task for task in found if task.kind == first]
-    return sorted(found, key=lambda task: [task.attributes["variables"].get(key, 0) for key in ("teacher", "chunk")])
+    # Kinds are loaded in an order that changes from process to process; a digest must not.
+    return sorted(
+        found,
+        key=lambda task: (
+            wanted.made_by.index(task.kind),
+            [task.attributes["variables"].get(key, 0) for key in ("teacher", "chunk")],
+        ),
+    )
 
 
 @transforms.add

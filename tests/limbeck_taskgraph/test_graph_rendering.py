@@ -1,6 +1,7 @@
 """Configs -> graphs: what is there, what it reads, and that nothing dangles."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from limbeck_taskgraph.catalogue import ROOT, load_catalogue
 from limbeck_taskgraph.config_file import load_training_config
@@ -176,6 +178,19 @@ def test_continuation_is_refused_not_ignored(make_config: Any) -> None:
 def test_rendering_is_deterministic(make_config: Any) -> None:
     config = make_config(datasets=MONO)
     assert generate_graph(config).to_json() == generate_graph(config).to_json()
+
+
+def test_digests_and_commands_are_the_same_in_every_process(make_config: Any, tmp_path: Path) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text(yaml.safe_dump(make_config.values(datasets=MONO, experiment={"teacher-ensemble": 2})))
+    command = [sys.executable, "-m", "utils.graph", "--config", str(config), "--format", "json"]
+    rendered = []
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
+        rendered.append(json.loads(done.stdout))
+    assert rendered[0] == rendered[1] == rendered[2]
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yml")), ids=lambda path: path.stem)
