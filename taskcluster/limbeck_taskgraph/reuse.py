@@ -28,15 +28,13 @@ def make_plan(
     lookup: Lookup,
     earlier: Earlier,
     fresh: Callable[[str], str | None] = lambda label: None,
-    existing: Mapping[str, str] | None = None,
 ) -> Plan:
     """Walk from the targets to what they need and stop at everything that is already there.
 
     `fresh(label)` gives the reason why a task must run anew whatever there is, or None; all that depends on such a
-    task runs too. `existing` names tasks to use by label. A reused task's own inputs are not looked at: they may
+    task runs too. A reused task's own inputs are not looked at: they may
     be gone.
     """
-    existing = existing or {}
     forced = _forced(graph, fresh)
     plan = Plan()
     queue = sorted(targets)
@@ -45,7 +43,7 @@ def make_plan(
         if label in plan.run or label in plan.reused:
             continue
         task = graph.tasks[label]
-        found = None if label in forced else existing.get(label) or lookup(task.attributes["digest"])
+        found = None if label in forced else lookup(task.attributes["digest"])
         if found:
             plan.reused[label] = found
             continue
