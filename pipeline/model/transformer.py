@@ -90,8 +90,11 @@ class Transformer(nn.Module):
         states, attention = self.decode(trg_ids, memory, src_mask, alignment)
         return self.logits(states), attention
 
-    def encode(self, src_ids: Tensor, src_mask: Tensor) -> Tensor:
-        """Memory [B, S, d] of source ids [B, S], each sentence with its end, and a mask [B, S] (True: real)."""
+    def encode(self, src_ids: Tensor, src_mask: Tensor, hidden: list[Tensor] | None = None) -> Tensor:
+        """Memory [B, S, d] of source ids [B, S], each sentence with its end, and a mask [B, S] (True: real).
+
+        The output [B, S, d] of each layer is appended to `hidden`, in order, when it is given.
+        """
         mask = _additive(src_mask)[:, None, None, :]
         embedded = self._embed("encoder", src_ids)
         x = self._pre("encoder_emb", embedded + self._positions(0, src_ids.shape[1]), self._emb_ops)
@@ -99,15 +102,23 @@ class Transformer(nn.Module):
         for layer in range(1, self.config.enc_depth + 1):
             x, _ = self._attention(f"encoder_l{layer}_self", x, mask)
             x = self._ffn(f"encoder_l{layer}_ffn", x)
+            if hidden is not None:
+                hidden.append(x)
         return self._post("encoder_top", x, stack_input, self.config.transformer_postprocess_top)
 
     def decode(
-        self, trg_ids: Tensor, memory: Tensor, src_mask: Tensor, alignment: bool = False
+        self,
+        trg_ids: Tensor,
+        memory: Tensor,
+        src_mask: Tensor,
+        alignment: bool = False,
+        hidden: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """States [B, T, d] that predict the targets [B, T] (…, end of sentence), each from the ones before it.
 
         With `alignment` also [B, T, S]: the softmax weights of head 0 of the cross attention in the layer of
-        `transformer-guided-alignment-layer`.
+        `transformer-guided-alignment-layer`. The output [B, T, d] of each layer is appended to `hidden`, in order,
+        when it is given.
         """
         length = trg_ids.shape[1]
         cross_mask = _additive(src_mask)[:, None, None, :]
@@ -122,6 +133,8 @@ class Transformer(nn.Module):
             x, weights = self._attention(name, x, cross_mask, self._keys_values(name, memory), weights=wanted)
             attention = weights if wanted else attention
             x = self._ffn(f"decoder_l{layer}_ffn", x)
+            if hidden is not None:
+                hidden.append(x)
         return self._post("decoder_top", x, stack_input, self.config.transformer_postprocess_top), attention
 
     def start(self, memory: Tensor, src_mask: Tensor) -> DecoderState:

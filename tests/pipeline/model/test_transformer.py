@@ -199,6 +199,21 @@ def test_the_alignment_layer_can_be_chosen():
     assert last(src, src_mask, trg)[1] is None
 
 
+def test_hidden_states_are_the_outputs_of_the_layers_in_order():
+    model = tiny_model(enc_depth=3)
+    src, src_mask = padded(SOURCES)
+    trg = padded(TARGETS)[0]
+    encoder_layers, decoder_layers = [], []
+    memory = model.encode(src, src_mask, encoder_layers)
+    states, _ = model.decode(trg, memory, src_mask, hidden=decoder_layers)
+    assert [len(encoder_layers), len(decoder_layers)] == [3, 2]
+    # Without operations at the top a stack gives its last layer's output, and a shallower model the layer's before.
+    assert torch.equal(encoder_layers[-1], memory) and torch.equal(decoder_layers[-1], states)
+    shallow = tiny_model(enc_depth=2)
+    shallow.load_state_dict({name: model.state_dict()[name] for name in shallow.state_dict()})
+    assert torch.equal(shallow.encode(src, src_mask), encoder_layers[1])
+
+
 def test_one_seed_one_model_in_marians_ranges():
     config = tiny_config()
     models = [Transformer(config) for _ in range(3)]
