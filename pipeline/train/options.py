@@ -27,7 +27,7 @@ class TrainingOptions:
     Meanings are Marian's, with these differences: `mini_batch_words` is the size of a whole update (all micro-batches
     together), in positions of the longer side including padding, and `optimizer_delay` splits an update into that many
     micro-batches instead of multiplying it; `guided_alignment` is a boolean, because alignments come with the corpora;
-    `precision` is auto, float32 or bfloat16.
+    `precision` is auto, float32, bfloat16 or float16 (with loss scaling).
     """
 
     # the model
@@ -45,9 +45,12 @@ class TrainingOptions:
     transformer_dropout_attention: float = 0.0
     transformer_dropout_ffn: float = 0.0
     transformer_decoder_autoreg: str = "self-attention"
+    dec_cell: str = "gru"
+    transformer_tied_layers: tuple[int, ...] = ()
     output_omit_bias: bool = False
     transformer_guided_alignment_layer: str = "last"
     tied_embeddings: bool | None = None
+    tied_embeddings_src: bool = False
     tied_embeddings_all: bool | None = None
 
     # the optimizer
@@ -168,7 +171,7 @@ FIXED: dict[str, frozenset[str]] = {
 }
 
 _ALLOWED: dict[str, frozenset[str]] = {
-    "precision": frozenset({"auto", "float32", "bfloat16"}),
+    "precision": frozenset({"auto", "float32", "bfloat16", "float16"}),
     "guided-alignment-cost": frozenset({"ce", "mse"}),
     "transformer-ffn-activation": frozenset({"relu", "swish", "gelu"}),
     "valid-metrics": frozenset({"chrf", "bleu-detok", "ce-mean-words", "perplexity"}),
@@ -257,10 +260,13 @@ def model_config(options: TrainingOptions, dim_vocabs: tuple[int, int], shared_v
     """
     tie_all = options.tied_embeddings_all
     if tie_all is None:
-        tie_all = shared_vocab and not options.tied_embeddings
-    if tie_all and not shared_vocab:
-        raise UserError("tied-embeddings-all needs one joint vocabulary for both sides, but the vocabularies differ")
-    tie_output = options.tied_embeddings if options.tied_embeddings is not None else not tie_all
+        tie_all = shared_vocab and not options.tied_embeddings and not options.tied_embeddings_src
+    for name, tied in (("tied-embeddings-all", tie_all), ("tied-embeddings-src", options.tied_embeddings_src)):
+        if tied and not shared_vocab:
+            raise UserError(f"{name} needs one joint vocabulary for both sides, but the vocabularies differ")
+    tie_output = options.tied_embeddings
+    if tie_output is None:
+        tie_output = not tie_all and not options.tied_embeddings_src
     architecture = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(ModelConfig)
@@ -319,6 +325,7 @@ def _parsers() -> dict[str, Callable[[Any], Any]]:
         int: _parse_int,
         float: _parse_float,
         bool: _parse_bool,
+        tuple[int, ...]: lambda value: tuple(_parse_int(item) for item in _items(value)),
         bool | None: _parse_bool,
         str: _parse_text,
         Amount: _parse_amount,
