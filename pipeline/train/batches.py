@@ -1,7 +1,7 @@
 """Encoded sentence pairs, packed into batches of similar length."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 
 import numpy as np
@@ -50,14 +50,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class PairSizes:
-    """Target tokens, real positions and padded positions (both sides) of some pairs in batches."""
+    """Of some pairs in batches: target tokens, real positions and padded positions (both sides), and the sums over
+    pairs of the products of lengths, which attention computes with: source by source, by target, target by target.
+    """
 
     target_tokens: int = 0
     real: int = 0
     padded: int = 0
+    src_src: int = 0
+    src_trg: int = 0
+    trg_trg: int = 0
 
     def __add__(self, other: "PairSizes") -> "PairSizes":
-        return PairSizes(self.target_tokens + other.target_tokens, self.real + other.real, self.padded + other.padded)
+        return PairSizes(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Ragged:
@@ -123,7 +128,14 @@ class Pool:
 
     def sizes(self, rows: Ints) -> PairSizes:
         src, trg = self.src.lengths[rows], self.trg.lengths[rows]
-        return PairSizes(int(trg.sum()), int(src.sum() + trg.sum()), int(len(rows) * (src.max() + trg.max())))
+        return PairSizes(
+            target_tokens=int(trg.sum()),
+            real=int(src.sum() + trg.sum()),
+            padded=int(len(rows) * (src.max() + trg.max())),
+            src_src=int(src @ src),
+            src_trg=int(src @ trg),
+            trg_trg=int(trg @ trg),
+        )
 
     def batch(self, rows: Ints) -> Batch:
         src, src_mask = self.src.padded(rows)

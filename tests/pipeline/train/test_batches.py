@@ -45,7 +45,7 @@ def test_a_batch_is_padded_and_masked() -> None:
     assert batch.src_mask.tolist() == [[True, True, False], [True, True, True]]
     assert batch.trg.tolist() == [[9, 9, 9, 0], [8, 0, 0, 0]]
     assert batch.trg_mask.sum().item() == 6
-    assert pool.sizes(np.array([1, 0])) == PairSizes(target_tokens=6, real=11, padded=14)
+    assert pool.sizes(np.array([1, 0])) == PairSizes(6, real=11, padded=14, src_src=13, src_trg=14, trg_trg=20)
 
 
 def test_alignments_become_distributions_over_the_source() -> None:

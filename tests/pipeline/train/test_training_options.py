@@ -98,7 +98,7 @@ def test_harmless_options_are_named_in_a_warning(caplog: pytest.LogCaptureFixtur
         ({"valid-freq": "3000x"}, "valid-freq: '3000x' is not an amount"),
         ({"max-length-crop": "perhaps"}, "is not true or false"),
         ({"valid-metrics": ["chrf", "comet"]}, "'comet' is not one of"),
-        ({"precision": "float16"}, "not one of auto, bfloat16, float32"),
+        ({"precision": "float8"}, "not one of auto, bfloat16, float16, float32"),
         ({"cost-type": "ce-sum"}, "only ce-mean-words"),
         ({"optimizer": "sgd"}, "only adam"),
         ({"task": "transformer-huge"}, "not one of transformer-base, transformer-big"),
