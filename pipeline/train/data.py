@@ -48,7 +48,9 @@ class DataPosition:
 
 @dataclass(frozen=True)
 class Update:
-    """What one update of the parameters sees: micro-batches, and where the stream stands behind them."""
+    """What one update of the parameters sees: this process's micro-batches (none when there are fewer pairs than
+    processes), the sizes of those of all processes together, and where the stream stands behind them.
+    """
 
     batches: Sequence[Batch]
     sizes: PairSizes
@@ -64,6 +66,9 @@ class TrainingData:
     and with a stage. Everything random is derived from the seed and the position, so a stream that is
     begun at the position of an update goes on exactly behind it. One thread prepares the next pool while the current
     one is consumed.
+
+    Several processes, each told its `process` (rank, how many), read the same stream and take different pairs of each
+    update; together they see the pairs that one process would see.
     """
 
     def __init__(
@@ -72,7 +77,9 @@ class TrainingData:
         stages: Sequence[Stage],
         encoder: Encoder,
         options: TrainingOptions,
+        process: tuple[int, int] = (0, 1),
     ) -> None:
+        self.process = process
         self.corpora = {corpus.name: corpus for corpus in corpora}
         self.main = corpora[0]
         self.stages, self.encoder, self.options = stages, encoder, options
@@ -85,7 +92,7 @@ class TrainingData:
         consumed = position.update
         for prepared in in_background(self._prepared_pools(position)):
             for index in range(consumed, len(prepared.groups)):
-                yield prepared.update(index)
+                yield prepared.update(index, self.process)
             consumed = 0
 
     def _prepared_pools(self, position: DataPosition) -> Iterator["_PreparedPool"]:
@@ -174,15 +181,24 @@ class _PreparedPool:
     epochs_before: float
     epochs_after: float
 
-    def update(self, index: int) -> Update:
+    def update(self, index: int, process: tuple[int, int]) -> Update:
         groups = self.groups[index]
         share = (index + 1) / len(self.groups)
         return Update(
-            [self.pool.batch(rows) for rows in groups],
+            [self.pool.batch(rows) for rows in share_of_process(groups, *process)],
             sum((self.pool.sizes(rows) for rows in groups), PairSizes()),
             self.epochs_after if share == 1 else (1 - share) * self.epochs_before + share * self.epochs_after,
             dataclasses.replace(self.start, update=index + 1),
         )
+
+
+def share_of_process(groups: Sequence[Ints], rank: int, processes: int) -> list[Ints]:
+    """The rows of an update that one of several processes takes: whole micro-batches where they can be dealt out
+    evenly, otherwise every so many-th row of each micro-batch.
+    """
+    if len(groups) % processes == 0:
+        return list(groups[rank::processes])
+    return [rows[rank::processes] for rows in groups if len(rows) > rank]
 
 
 def describe_stage(stage: Stage) -> str:

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def make_data(
     corpora: dict[str, tuple[Path, ...]],
     vocabs: tuple[Path, Path],
     stages: list[Stage] | None = None,
+    process: tuple[int, int] = (0, 1),
     **options: object,
 ) -> TrainingData:
     chosen = TrainingOptions(**{"mini_batch_words": 400, "maxi_batch": 30, "max_length": 60, **options})  # type: ignore[arg-type]
@@ -32,7 +34,7 @@ def make_data(
         chosen.max_length,
         chosen.max_length_crop,
     )
-    return TrainingData(read, stages or curriculum(list(corpora)), encoder, chosen)
+    return TrainingData(read, stages or curriculum(list(corpora)), encoder, chosen, process)
 
 
 def first_updates(data: TrainingData, count: int, position: DataPosition | None = None) -> list[Update]:
@@ -79,6 +81,40 @@ def test_an_epoch_ends_with_a_pool_and_holds_every_pair(tmp_path: Path, files: F
     sizes = [update.sizes for update in updates if update.epochs <= 2]
     assert all(size.padded <= 2 * 400 for size in sizes)
     assert 1 - sum(size.real for size in sizes) / sum(size.padded for size in sizes) < 0.08
+
+
+@pytest.mark.parametrize(("delay", "processes"), [(1, 2), (4, 2), (4, 3), (1, 12)])
+def test_processes_share_the_pairs_of_one(tmp_path: Path, files: Files, delay: int, processes: int) -> None:
+    def updates_of(process: tuple[int, int]) -> list[Update]:
+        data = make_data(
+            tmp_path / str(process),
+            {"d": files.corpus[:2]},
+            files.vocabs,
+            None,
+            process,
+            optimizer_delay=delay,
+            max_length=20,
+            mini_batch_words=160,
+        )
+        return first_updates(data, 40)
+
+    def pairs(updates: Iterable[Update]) -> list[tuple[list[int], list[int]]]:
+        batches = [batch for update in updates for batch in update.batches]
+        return sorted(
+            (src[src_mask].tolist(), trg[trg_mask].tolist())
+            for batch in batches
+            for src, src_mask, trg, trg_mask in zip(batch.src, batch.src_mask, batch.trg, batch.trg_mask, strict=True)
+        )
+
+    alone = updates_of((0, 1))
+    shared = [updates_of((rank, processes)) for rank in range(processes)]
+    for whole, *parts in zip(alone, *shared, strict=True):
+        assert pairs([whole]) == pairs(parts)
+        for part in parts:
+            assert (part.sizes, part.position, part.epochs) == (whole.sizes, whole.position, whole.epochs)
+            assert all(len(batch.src) for batch in part.batches)
+        if len(whole.batches) % processes == 0:
+            assert len({len(part.batches) for part in parts}) == 1
 
 
 def test_sampling_varies_between_epochs(tmp_path: Path, files: Files) -> None:
