@@ -144,7 +144,7 @@ def untouched(device: str) -> Compute:
     threads = int(os.environ.get("LIMBECK_CPUS", os.cpu_count() or 1))
     torch.set_num_threads(threads)
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return Compute(torch.device("cuda" if cuda else "cpu"), threads, bfloat16=False)
+    return Compute(torch.device("cuda" if cuda else "cpu"), threads)
 
 
 def elsewhere() -> float:

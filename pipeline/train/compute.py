@@ -12,72 +12,83 @@ from pipeline.common.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Compute:
-    """The device, the number of processor threads, and whether matrix products run in bfloat16."""
+    """The device, the number of processor threads, and the type that matrix products run in (None: float32)."""
 
     device: torch.device
     threads: int
-    bfloat16: bool
+    dtype: torch.dtype | None = None
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Inside, matrix products run in the chosen precision. Parameters, sums and losses stay float32."""
-        if not self.bfloat16:
+        if self.dtype is None:
             return contextlib.nullcontext()
-        context: contextlib.AbstractContextManager[None] = torch.autocast(self.device.type, torch.bfloat16)
+        context: contextlib.AbstractContextManager[None] = torch.autocast(self.device.type, self.dtype)
         return context
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales losses so that float16 gradients do not vanish (Micikevicius et al. 2018); does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+
+def choose_device(asked: str = "auto") -> str:
+    """cpu or cuda, for auto, cpu or cuda; auto is the value of LIMBECK_DEVICE, or else a GPU if there is one.
+
+    Raises UserError when a GPU is asked for (here, by LIMBECK_DEVICE or CUDA_VISIBLE_DEVICES) and none can be used:
+    training on a processor by surprise would take days.
+    """
+    device = os.environ.get("LIMBECK_DEVICE", "auto") if asked == "auto" else asked
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"{device!r} is not a device: LIMBECK_DEVICE and --device are auto, cpu or cuda")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    named = visible not in ("", "-1", "NoDevFiles")
+    if not torch.cuda.is_available() and (device == "cuda" or (device == "auto" and named)):
+        reason = "--device or LIMBECK_DEVICE" if device == "cuda" else f"CUDA_VISIBLE_DEVICES={visible}"
+        built = "finds none" if torch.version.cuda else f"({torch.__version__}) is built without CUDA"
+        raise UserError(f"a GPU is asked for by {reason}, but torch {built}: install a CUDA build or ask for cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """Choose device and precision, set torch's threads, and log the choice with its reasons.
+    """Choose device (see `choose_device`) and precision, set torch's threads, and log the choice with its reasons.
 
-    `device` is auto, cpu or cuda; auto is the value of the variable LIMBECK_DEVICE, or else a GPU if there is one.
-    Processor threads are LIMBECK_CPUS, or all that this process may use. Raises UserError when a GPU is asked for (by
-    `device`, LIMBECK_DEVICE or CUDA_VISIBLE_DEVICES) and none can be used: training on a processor by surprise would
-    take days.
+    Processor threads are LIMBECK_CPUS, or all that this process may use. On several GPUs the current one is taken.
     """
-    asked = os.environ.get("LIMBECK_DEVICE", "auto") if device == "auto" else device
-    if asked not in ("auto", "cpu", "cuda"):
-        raise UserError(f"{asked!r} is not a device: LIMBECK_DEVICE and --device are auto, cpu or cuda")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    named = visible not in ("", "-1", "NoDevFiles")
-    if not torch.cuda.is_available() and (asked == "cuda" or (asked == "auto" and named)):
-        reason = "--device or LIMBECK_DEVICE" if asked == "cuda" else f"CUDA_VISIBLE_DEVICES={visible}"
-        built = "finds none" if torch.version.cuda else f"({torch.__version__}) is built without CUDA"
-        raise UserError(f"a GPU is asked for by {reason}, but torch {built}: install a CUDA build or ask for cpu")
-    use_cuda = asked != "cpu" and torch.cuda.is_available()
     threads = _cpu_threads()
     torch.set_num_threads(threads)
-    if use_cuda:
+    if choose_device(device) == "cuda":
         return _on_cuda(precision, threads)
     return _on_cpu(precision, threads)
 
 
 def _on_cuda(precision: str, threads: int) -> Compute:
     name = torch.cuda.get_device_name()
-    fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" and not fast:
-        raise UserError(f"precision bfloat16 is asked for, but {name} has no bfloat16: use float32 or auto")
-    bfloat16 = precision != "float32" and fast
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bfloat16" and not has_bfloat16:
+        raise UserError(f"precision bfloat16 is asked for, but {name} has no bfloat16: use float16, float32 or auto")
+    why = "the GPU has bfloat16 units" if has_bfloat16 else "the GPU has no bfloat16 units"
+    best = "bfloat16" if has_bfloat16 else "float16" if torch.cuda.get_device_capability() >= (7, 0) else "float32"
+    chosen = best if precision == "auto" else precision
     # TF32 has the range of float32 and the mantissa of float16: faster where an explicit float32 is not asked for.
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
-    logger.info(f"training: on {name}, {_describe(bfloat16, precision, 'the GPU has bfloat16 units')}")
-    return Compute(torch.device("cuda"), threads, bfloat16)
+    logger.info(f"training: on {name}, {_describe(chosen, precision, why)}")
+    return Compute(torch.device("cuda", torch.cuda.current_device()), threads, _DTYPES[chosen])
 
 
 def _on_cpu(precision: str, threads: int) -> Compute:
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    bfloat16 = precision == "bfloat16" or (precision == "auto" and fast)
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    chosen = precision if precision != "auto" else "bfloat16" if has_bfloat16 else "float32"
     torch.set_float32_matmul_precision("highest")
-    if precision == "bfloat16" and not fast:
-        logger.warning(
-            "training: precision bfloat16 is asked for, but this processor has no bfloat16 units: it is slow"
-        )
-    why = "the processor has bfloat16 units" if fast else "the processor has no bfloat16 units"
+    if chosen == "float16" or (chosen == "bfloat16" and not has_bfloat16):
+        logger.warning(f"training: precision {chosen} is asked for, but this processor has no units for it: it is slow")
+    why = "the processor has bfloat16 units" if has_bfloat16 else "the processor has no bfloat16 units"
     kept = "; freed memory is kept for the next update" if _keep_freed_memory() else ""
-    logger.info(f"training: on {threads} processor thread(s), {_describe(bfloat16, precision, why)}{kept}")
-    return Compute(torch.device("cpu"), threads, bfloat16)
+    logger.info(f"training: on {threads} processor thread(s), {_describe(chosen, precision, why)}{kept}")
+    return Compute(torch.device("cpu"), threads, _DTYPES[chosen])
 
 
 def _keep_freed_memory() -> bool:
@@ -93,9 +104,9 @@ def _keep_freed_memory() -> bool:
     return all(mallopt(*pair) for pair in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 1 << 28)))
 
 
-def _describe(bfloat16: bool, precision: str, why: str) -> str:
-    chosen = "matrix products in bfloat16" if bfloat16 else "everything in float32"
-    return f"{chosen}, because {why}" if precision == "auto" else f"{chosen}, as asked"
+def _describe(chosen: str, asked: str, why: str) -> str:
+    what = "everything in float32" if chosen == "float32" else f"matrix products in {chosen}"
+    return f"{what}, because {why}" if asked == "auto" else f"{what}, as asked"
 
 
 def _cpu_threads() -> int:

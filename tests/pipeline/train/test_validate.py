@@ -20,7 +20,7 @@ OPTIONS = TrainingOptions(
     dim_emb=16, enc_depth=1, dec_depth=1, transformer_heads=2, transformer_dim_ffn=32, beam_size=2, valid_mini_batch=7
 )
 METRICS = ("chrf", "ce-mean-words", "bleu-detok", "perplexity")
-PROCESSOR = Compute(torch.device("cpu"), 1, bfloat16=False)
+PROCESSOR = Compute(torch.device("cpu"), 1)
 
 
 def load_vocabs(files: Files) -> tuple[Vocab, Vocab]:
