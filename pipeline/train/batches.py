@@ -27,6 +27,23 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class Distributions:
+    """Stored distributions of a teacher over the next piece, for the N real target positions of a batch, row by row.
+
+    `ids` [N, k] are the likeliest pieces, `probabilities` [N, k] theirs, float32; what is missing to 1 is all others'.
+    """
+
+    ids: Tensor
+    probabilities: Tensor
+
+    def to(self, device: torch.device) -> "Distributions":
+        return Distributions(self.ids.to(device, non_blocking=True), self.probabilities.to(device, non_blocking=True))
+
+    def __getitem__(self, part: slice) -> "Distributions":
+        return Distributions(self.ids[part], self.probabilities[part])
+
+
+@dataclass(frozen=True)
 class Batch:
     """Padded sentence pairs: ids [B, S] and [B, T] with masks that are True on real positions, ends of sentence
     included. Padding has id 0.
@@ -37,6 +54,7 @@ class Batch:
     trg: Tensor
     trg_mask: Tensor
     alignment: Alignment | None
+    distributions: Distributions | None = None
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(
@@ -45,6 +63,7 @@ class Batch:
             self.trg.to(device, non_blocking=True),
             self.trg_mask.to(device, non_blocking=True),
             self.alignment.to(device) if self.alignment else None,
+            self.distributions.to(device) if self.distributions else None,
         )
 
 

@@ -1,10 +1,14 @@
-"""What training minimises."""
+"""What training minimises: costs of real tokens, summed over them, in float32.
+
+A weighted sum of these, divided by the number of target tokens of an update, is the objective (`objective.py`).
+N real tokens, V target pieces, B sentences, S source and T target positions, d width.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.train.batches import Alignment
+from pipeline.train.batches import Alignment, Distributions
 
 _EPSILON = 1e-6  # Marian's, inside the logarithm of an attention weight
 
@@ -18,6 +22,57 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float 
     label-smoothing). Divided by the number of tokens this is Marian's ce-mean-words.
     """
     return functional.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+
+
+def word_distillation_cost(logits: Tensor, teacher_scores: Tensor, temperature: float = 1.0) -> Tensor:
+    """Word-level knowledge distillation: temperature^2 KL(teacher || student), summed over tokens.
+
+    `logits` [N, V] are the student's, `teacher_scores` [N, V] the teacher's logits or log-probabilities. With
+    q = softmax(teacher_scores / temperature) and p = softmax(logits / temperature), a token costs
+    temperature^2 sum_v q[v] (log q[v] - log p[v]). The factor keeps the size of the gradients, which softening makes
+    smaller by as much (Hinton et al. 2015, "Distilling the knowledge in a neural network", section 2; for translation:
+    Kim and Rush 2016, "Sequence-level knowledge distillation", section 3.1).
+    """
+    student = functional.log_softmax(logits.float() / temperature, dim=-1)
+    teacher = functional.log_softmax(teacher_scores.float() / temperature, dim=-1)
+    return temperature**2 * functional.kl_div(student, teacher, reduction="sum", log_target=True)
+
+
+def stored_distillation_cost(logits: Tensor, stored: Distributions) -> Tensor:
+    """Word-level distillation from the k likeliest pieces that an earlier run of the teacher stored, summed over tokens.
+
+    `logits` is [N, V], k below V. All pieces that were not stored count as one more outcome, whose probability is what
+    the stored ones q leave: with r = 1 - sum q, and s the student's probability of all of them together, a token costs
+    sum_k q[k] (log q[k] - log p[k]) + r (log r - log s). That is the cross-entropy against the stored distribution less
+    the teacher's own entropy, a constant: 0 for a student that agrees, and, unlike with probabilities made to sum to
+    one (Tan et al. 2019, "Multilingual neural machine translation with knowledge distillation", section 3.3), a student
+    is not driven to be more certain than its teacher was. It is never above KL(teacher || student).
+    """
+    scores = logits.float()
+    total = scores.logsumexp(-1)
+    kept = scores.gather(1, stored.ids) - total[:, None]
+    rest = scores.scatter(1, stored.ids, float("-inf")).logsumexp(-1) - total
+    stored_rest = (1.0 - stored.probabilities.sum(-1)).clamp(min=0.0)
+    entropy = torch.special.entr(stored.probabilities).sum() + torch.special.entr(stored_rest).sum()
+    return -(stored.probabilities * kept).sum() - (stored_rest * rest).sum() - entropy
+
+
+def cosine_cost(student: Tensor, teacher: Tensor) -> Tensor:
+    """Hidden states [N, d] that point elsewhere than the teacher's [N, d]: 1 - cos(student, teacher), summed over tokens
+    (Sanh et al. 2019, "DistilBERT", section 3)."""
+    return (1.0 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1)).sum()
+
+
+def normalised_squares_cost(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared differences of hidden states [N, d], each normalised to mean 0 and variance 1 over its d values; the mean
+    over these, summed over tokens.
+
+    The squared error of TinyBERT (Jiao et al. 2020, section 3.1), on normalised states (Shleifer and Rush 2020,
+    "Pre-trained summarization distillation", section 4): teacher and student need not agree on their size.
+    """
+    width = student.shape[-1:]
+    difference = functional.layer_norm(student.float(), width) - functional.layer_norm(teacher.float(), width)
+    return difference.square().mean(-1).sum()
 
 
 def guided_alignment_cost(
