@@ -1,5 +1,6 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped."""
 
+import hashlib
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
 from pipeline.model.formats import npz
@@ -55,33 +56,73 @@ class TrainingState:
         )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The tensors that training changes. `projections` are those of hidden-state losses, if there are any."""
+
+    model: Transformer
+    smoothed: Transformer | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    projections: nn.Module | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the model's parameters, which have a file of their own."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "smoothed": self.smoothed.state_dict() if self.smoothed is not None else {},
+            "scaler": self.scaler.state_dict(),
+            "projections": self.projections.state_dict() if self.projections is not None else {},
+        }
+
+    def load(self, parameters: dict[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(parameters)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.smoothed is not None:
+            self.smoothed.load_state_dict(state["smoothed"] or parameters)
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.projections is not None:
+            self.projections.load_state_dict(state["projections"])
+
+
+def random_state() -> dict[str, Any]:
+    """The state of this process's random generators."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"processor": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["processor"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 def save_checkpoint(
     folder: Path,
-    model: Transformer,
-    smoothed: Transformer | None,
-    optimizer: torch.optim.Optimizer,
+    trained: Trained,
     state: TrainingState,
+    random_states: list[dict[str, Any]],
     identity: Mapping[str, Any],
 ) -> Path:
     """Write `folder`/checkpoint-{updates}, whole or not at all, and remove all but the newest two.
 
-    It holds the parameters (model.npz), the optimizer's state, the smoothed parameters and torch's random generators
-    (optimizer.pt), and progress.yml: the state and `identity`, the values that must agree for it to be continued.
+    It holds the parameters (model.npz), the states of the optimizer, of the smoothed parameters and of every process's
+    random generators (optimizer.pt), and progress.yml: the state, `identity`, the values that must agree for it to be
+    continued, and the digests of the other two files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"checkpoint-{state.progress.updates:08d}"
     partial = folder / f"{_PARTIAL}{state.progress.updates:08d}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    npz.save(model, partial / MODEL_FILE)
-    tensors: dict[str, Any] = {
-        "optimizer": optimizer.state_dict(),
-        "smoothed": smoothed.state_dict() if smoothed is not None else {},
-        "random": torch.get_rng_state(),
-        "random-cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    npz.save(trained.model, partial / MODEL_FILE)
+    torch.save({**trained.state_dict(), "random": random_states}, partial / OPTIMIZER_FILE)
+    progress = {
+        "state": state.to_yaml(),
+        "identity": dict(identity),
+        "digests": {name: _digest(partial / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
     }
-    torch.save(tensors, partial / OPTIMIZER_FILE)
-    progress = {"state": state.to_yaml(), "identity": dict(identity)}
     (partial / PROGRESS_FILE).write_text(yaml.safe_dump(progress, sort_keys=False), encoding="utf-8")
     for path in partial.iterdir():
         _sync(path)
@@ -93,18 +134,32 @@ def save_checkpoint(
     return final
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a folder, or None. Partial ones, left by a kill, are removed with a log line."""
-    if not folder.is_dir():
-        return None
+def clean_up(folder: Path) -> None:
+    """Remove checkpoints that were never finished, left by a kill, with a log line."""
     for partial in folder.glob(f"{_PARTIAL}*"):
         logger.warning(f"training: ignoring {partial.name}, a checkpoint that was never finished")
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a folder, or None when there is no checkpoint.
+
+    One that is damaged (a file is missing, or differs from what was written) is named in the log and passed over.
+    Raises UserError when there are checkpoints but none is whole: training anew would throw work away unasked.
+    """
+    if not folder.is_dir():
+        return None
+    damaged = []
     for checkpoint in _checkpoints(folder):
-        missing = [name for name in (MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE) if not (checkpoint / name).is_file()]
-        if not missing:
+        problem = _damage(checkpoint)
+        if problem is None:
             return checkpoint
-        logger.warning(f"training: ignoring {checkpoint.name}, which has no {' and no '.join(missing)}")
+        logger.warning(f"training: passing over {checkpoint}, which is damaged: {problem}")
+        damaged.append(checkpoint.name)
+    if damaged:
+        raise UserError(
+            f"no checkpoint in {folder} is whole ({', '.join(damaged)}): restore one, or empty the folder to begin anew"
+        )
     return None
 
 
@@ -122,35 +177,50 @@ def check_identity(checkpoint: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def load_checkpoint(
-    checkpoint: Path, model: Transformer, smoothed: Transformer | None, optimizer: torch.optim.Optimizer
-) -> TrainingState:
-    """Load a checkpoint into model, smoothed parameters, optimizer and random generators; return its state.
+def load_checkpoint(checkpoint: Path, trained: Trained, rank: int = 0) -> TrainingState:
+    """Load a checkpoint into the tensors and this process's random generators; return its state.
 
-    Raises UserError when a file of it is damaged.
+    A checkpoint of fewer processes has no generators for this one: those it has by now stay. Raises UserError when a
+    file of it cannot be understood.
     """
     try:
-        loaded: dict[str, Tensor] = npz.load(checkpoint / MODEL_FILE).state_dict()
-        model.load_state_dict(loaded)
+        parameters: dict[str, Tensor] = npz.load(checkpoint / MODEL_FILE).state_dict()
         tensors = torch.load(checkpoint / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(tensors["optimizer"])
-        if smoothed is not None:
-            smoothed.load_state_dict(tensors["smoothed"] or loaded)
+        trained.load(parameters, tensors)
         state = TrainingState.from_yaml(_read_progress(checkpoint)["state"])
-    except (UserError, OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError) as error:
-        raise UserError(f"{checkpoint} is damaged: remove it to continue from an older one") from error
-    torch.set_rng_state(tensors["random"])
-    if tensors["random-cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(tensors["random-cuda"])
+        if rank < len(tensors["random"]):
+            set_random_state(tensors["random"][rank])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+        raise UserError(
+            f"{checkpoint} cannot be read ({error}): it was written by another version of Limbeck or of torch"
+        ) from error
     return state
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, or None."""
+    missing = [name for name in (MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE) if not (checkpoint / name).is_file()]
+    if missing:
+        return f"it has no {' and no '.join(missing)}"
+    try:
+        digests = _read_progress(checkpoint)["digests"]
+        changed = [name for name in (MODEL_FILE, OPTIMIZER_FILE) if _digest(checkpoint / name) != digests[name]]
+    except (UserError, OSError, KeyError) as error:
+        return str(error)
+    return f"{' and '.join(changed)} changed after being written" if changed else None
 
 
 def _read_progress(checkpoint: Path) -> dict[str, Any]:
     try:
         progress: dict[str, Any] = yaml.safe_load((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
-        return {"state": progress["state"], "identity": progress["identity"]}
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise UserError(f"{checkpoint / PROGRESS_FILE} is damaged: remove the checkpoint") from error
+        return {name: progress[name] for name in ("state", "identity", "digests")}
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(f"{checkpoint / PROGRESS_FILE} cannot be read") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import signal
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 
 class Interrupted(Exception):
@@ -31,9 +32,18 @@ class Interruption:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self._signal is not None
+
     def check(self) -> None:
         if self._signal is not None:
             raise Interrupted(self._signal)
+
+    def stop(self) -> NoReturn:
+        """Raise Interrupted for the signal that came, here or to a process that trains together with this one."""
+        raise Interrupted(self._signal or signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal == signal.SIGINT:

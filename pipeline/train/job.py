@@ -25,6 +25,7 @@ class Job:
     device: str
     output: Path
     checkpoints: Path
+    profile: bool = False
 
 
 def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
@@ -70,6 +71,7 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU when there is one")
     add("--output-dir", required=True, type=Path, help="the model directory to write")
     add("--checkpoint-dir", required=True, type=Path, help="where checkpoints are kept and found again")
+    add("--profile", action="store_true", help="write a trace of a few updates into the model directory")
     given = parser.parse_args(arguments)
 
     if not isinstance(given.options, dict):
@@ -103,4 +105,5 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         device=given.device,
         output=given.output_dir,
         checkpoints=given.checkpoint_dir,
+        profile=given.profile,
     )

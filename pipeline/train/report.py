@@ -4,16 +4,21 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
 
 from pipeline.common.files import read_lines
 from pipeline.common.progress import format_duration
+from pipeline.model.config import ModelConfig
 from pipeline.train.batches import PairSizes
-from pipeline.train.schedule import Amount, Progress
+from pipeline.train.options import TrainingOptions
+from pipeline.train.schedule import Progress
+from pipeline.train.utilisation import update_operations
 
 logger = logging.getLogger(__name__)
 
@@ -21,30 +26,68 @@ JSONL_FILE, TENSORBOARD_FOLDER = "train.jsonl", "tensorboard"
 _LONGEST_SILENCE = 10.0
 
 
-class Meter:
-    """Costs and speed of the updates since the last reset."""
+class Publisher(Protocol):
+    """Takes curves elsewhere."""
 
-    def __init__(self) -> None:
+    def publish(self, values: Mapping[str, float], update: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What is known of one update: its sizes over all processes, the costs summed over its target tokens (`cost`
+    first), the norm of its gradient before clipping, wall seconds from update to update, and those among them spent
+    waiting for data.
+    """
+
+    sizes: PairSizes
+    costs: Mapping[str, float]
+    gradient_norm: float
+    seconds: float
+    waited: float
+
+
+class Meter:
+    """Costs and speed of the updates since the last reset.
+
+    `peak` is what the devices of all processes can compute in a second, 0 when unknown.
+    """
+
+    def __init__(self, config: ModelConfig, peak: float) -> None:
+        self.config, self.peak = config, peak
         self.reset()
 
     def reset(self) -> None:
-        self.sizes, self.cost, self.alignment_cost, self.seconds = PairSizes(), 0.0, 0.0, 0.0
+        self.sizes, self.updates = PairSizes(), 0
+        self.costs: Counter[str] = Counter()
+        self.gradient_norm = self.seconds = self.waited = 0.0
 
-    def add(self, sizes: PairSizes, cost: float, alignment_cost: float, seconds: float) -> None:
-        self.sizes += sizes
-        self.cost += cost
-        self.alignment_cost += alignment_cost
-        self.seconds += seconds
+    def add(self, report: UpdateReport) -> None:
+        self.sizes += report.sizes
+        self.updates += 1
+        self.costs.update(report.costs)
+        self.gradient_norm += report.gradient_norm
+        self.seconds += report.seconds
+        self.waited += report.waited
 
     def figures(self) -> dict[str, float]:
-        """Mean costs per target token, target tokens per second, and the share of positions that is padding."""
-        tokens = max(self.sizes.target_tokens, 1)
-        return {
-            "train-cost": self.cost / tokens,
-            "alignment-cost": self.alignment_cost / tokens,
-            "words-per-second": self.sizes.target_tokens / max(self.seconds, 1e-9),
+        """Mean costs per target token, target tokens per second, the mean norm of the gradients, the shares of
+        positions that are padding and of time spent waiting for data, and the share of the devices' peak that was used
+        (`update_operations`).
+        """
+        tokens, seconds = max(self.sizes.target_tokens, 1), max(self.seconds, 1e-9)
+        costs = {"train-cost" if name == "cost" else name: cost / tokens for name, cost in self.costs.items()}
+        figures = {
+            **costs,
+            "words-per-second": self.sizes.target_tokens / seconds,
+            "gradient-norm": self.gradient_norm / max(self.updates, 1),
             "padding": 1 - self.sizes.real / max(self.sizes.padded, 1),
+            "waiting": self.waited / seconds,
         }
+        if self.peak:
+            figures["mfu"] = update_operations(self.config, self.sizes) / seconds / self.peak
+        return figures
 
 
 class TrainingLog:
@@ -54,40 +97,38 @@ class TrainingLog:
     """
 
     def __init__(
-        self, folder: Path, copy_to: Path, resume_at: int, limits: Sequence[Amount], lr_report: bool = True
+        self,
+        folder: Path,
+        copy_to: Path,
+        resume_at: int,
+        options: TrainingOptions,
+        config: ModelConfig,
+        peak: float,
+        publisher: Publisher | None = None,
     ) -> None:
-        self.path, self.copy, self.limits = folder / JSONL_FILE, copy_to / JSONL_FILE, limits
-        self.display, self.since_validation = Meter(), Meter()
+        """`peak` is what the devices of all processes can compute in a second (0: unknown)."""
+        self.path, self.copy, self.limits = folder / JSONL_FILE, copy_to / JSONL_FILE, options.limits()
+        self.display, self.since_validation = Meter(config, peak), Meter(config, peak)
         earlier = read_lines(self.path) if resume_at and self.path.exists() else ()
         self._records = [record for record in map(json.loads, earlier) if record["update"] <= resume_at]
         self._events = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=resume_at + 1 if resume_at else None)
         self._started = self._displayed = time.monotonic()
         self._share_at_start: float | None = None
         self._displayed_periods = 0
-        self.lr_report = lr_report
+        self.options, self.publisher = options, publisher
         self._write()
 
-    def update(
-        self,
-        progress: Progress,
-        every: Amount,
-        rate: float,
-        sizes: PairSizes,
-        cost: float,
-        alignment_cost: float,
-        seconds: float,
-    ) -> None:
-        """Count an update in; log a line every `every`, and at the latest after ten seconds of silence.
-
-        Costs are sums over target tokens, `seconds` is the wall time from update to update, waiting for data included.
-        """
-        self.display.add(sizes, cost, alignment_cost, seconds)
-        self.since_validation.add(sizes, cost, alignment_cost, seconds)
+    def update(self, progress: Progress, rate: float, report: UpdateReport) -> None:
+        """Count an update in; log a line every disp-freq, and at the latest after ten seconds of silence."""
+        self.display.add(report)
+        self.since_validation.add(report)
         if self._share_at_start is None:
             self._share_at_start = self._share(progress)
-        now, periods = time.monotonic(), progress.periods(every)
+        now, periods = time.monotonic(), progress.periods(self.options.disp_freq)
         if periods > self._displayed_periods or now - self._displayed >= _LONGEST_SILENCE:
-            logger.info(self._line(progress, rate, now))
+            figures = self.display.figures()
+            logger.info(self._line(progress, rate, figures, now))
+            self._publish({f"display/{name}": value for name, value in figures.items()}, progress.updates)
             self._displayed, self._displayed_periods = now, periods
             self.display.reset()
 
@@ -97,10 +138,9 @@ class TrainingLog:
         """
         self._records.append(dict(record))
         self._write()
-        for name, value in record.items():
-            if isinstance(value, float):
-                folder = "valid" if name in metrics else "train"
-                self._events.add_scalar(f"{folder}/{name}", value, record["update"])
+        scalars = {name: value for name, value in record.items() if isinstance(value, float)}
+        folders = {name: "valid" if name in metrics else "train" for name in scalars}
+        self._publish({f"{folders[name]}/{name}": value for name, value in scalars.items()}, record["update"])
         self._events.flush()
         values = ", ".join(f"{name} {record[name]:.4g}" for name in metrics)
         verdict = f"best {metrics[0]} so far" if record["best"] else f"stalled {record['stalled']} times"
@@ -109,6 +149,14 @@ class TrainingLog:
 
     def close(self) -> None:
         self._events.close()
+        if self.publisher is not None:
+            self.publisher.close()
+
+    def _publish(self, values: Mapping[str, float], update: int) -> None:
+        for name, value in values.items():
+            self._events.add_scalar(name, value, update)
+        if self.publisher is not None:
+            self.publisher.publish(values, update)
 
     def _write(self) -> None:
         text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in self._records)
@@ -118,14 +166,18 @@ class TrainingLog:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
 
-    def _line(self, progress: Progress, rate: float, now: float) -> str:
-        figures = self.display.figures()
+    def _line(self, progress: Progress, rate: float, figures: Mapping[str, float], now: float) -> str:
+        others = "".join(f", {name} {figures[name]:.3f}" for name in self.display.costs if name != "cost")
         line = (
-            f"training: update {progress.updates:,}, epoch {progress.epochs:.1f}, cost {figures['train-cost']:.3f}, "
-            f"{figures['words-per-second']:,.0f} words/s"
+            f"training: update {progress.updates:,}, epoch {progress.epochs:.1f}, "
+            f"cost {figures['train-cost']:.3f} per word{others}, {figures['words-per-second']:,.0f} words/s, "
+            f"gradient norm {figures['gradient-norm']:.2f}"
         )
-        if self.lr_report:
+        if self.options.lr_report:
             line += f", learning rate {rate:.2e}"
+        line += f", padding {figures['padding']:.1%}, waiting for data {figures['waiting']:.1%}"
+        if "mfu" in figures:
+            line += f", MFU {figures['mfu']:.1%}"
         share, share_at_start = self._share(progress), self._share_at_start or 0.0
         if share > share_at_start:
             left = (now - self._started) * (1 - share) / (share - share_at_start)

@@ -3,14 +3,17 @@
 Reads one or more parallel corpora (with word alignments for guided alignment), two SentencePiece vocabularies and a
 devset; writes a model directory. Checkpoints live in --checkpoint-dir: when it already holds one, training continues
 from it exactly where it stood.
+
+Uses every GPU it may use; on several machines start it with torchrun.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +24,38 @@ import yaml
 from pipeline.common.command import run_command
 from pipeline.common.errors import TransientError, UserError
 from pipeline.common.progress import format_duration
+from pipeline.model.config import ModelConfig
 from pipeline.model.formats import npz
 from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 from pipeline.train.checkpoint import (
+    Trained,
     TrainingState,
     check_identity,
+    clean_up,
     load_checkpoint,
     newest_checkpoint,
+    random_state,
     save_checkpoint,
 )
-from pipeline.train.compute import Compute, choose_compute
+from pipeline.train.compute import choose_compute, choose_device
 from pipeline.train.curriculum import curriculum
 from pipeline.train.data import TrainingData, Update, describe_stage
+from pipeline.train.distributed import Processes, join_processes, leave_processes
 from pipeline.train.encoding import Encoder
 from pipeline.train.gradients import accumulate_gradients
 from pipeline.train.interruption import Interrupted, Interruption
 from pipeline.train.job import Job, parse_job
+from pipeline.train.launch import launch_processes, processes_wanted
 from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
 from pipeline.train.options import model_config
 from pipeline.train.output import file_digest, write_output
-from pipeline.train.report import TrainingLog
+from pipeline.train.profiling import Profiler
+from pipeline.train.report import TrainingLog, UpdateReport
 from pipeline.train.schedule import learning_rate
 from pipeline.train.shuffle import ShuffledCorpus
+from pipeline.train.tracking import WandbPublisher, asked_project
+from pipeline.train.utilisation import peak_operations
 from pipeline.train.validate import Validator, improved
 
 logger = logging.getLogger(__name__)
@@ -60,6 +72,7 @@ _DATA_OPTIONS = (
     "sentencepiece-alphas",
     "guided-alignment",
 )
+_SMALLEST_SCALE = 2.0**-10  # of float16 losses: below it gradients are not too large, they are not numbers
 
 
 class Trainer:
@@ -69,15 +82,19 @@ class Trainer:
     another training.
     """
 
-    def __init__(self, job: Job, interruption: Interruption) -> None:
-        self.job, self.options, self.interruption = job, job.options, interruption
-        self.compute: Compute = choose_compute(job.device, job.options.precision)
+    def __init__(self, job: Job, interruption: Interruption, processes: Processes) -> None:
+        self.job, self.options, self.interruption, self.processes = job, job.options, interruption, processes
+        self.compute = choose_compute(job.device, job.options.precision)
+        # Alone it can stop anywhere; several processes must stop at the same place, which is between two updates.
+        interruption_point = interruption.check if processes.count == 1 else lambda: None
 
         vocabs = Vocab.load(job.vocabs[0]), Vocab.load(job.vocabs[1])
         digests = file_digest(job.vocabs[0]), file_digest(job.vocabs[1])
         config = model_config(job.options, (len(vocabs[0]), len(vocabs[1])), shared_vocab=digests[0] == digests[1])
         self.metrics = (job.best_metric, *(name for name in self.options.valid_metrics if name != job.best_metric))
-        self.validator = Validator(job.devset, vocabs, job.languages[1], self.options, self.metrics, interruption.check)
+        self.validator = Validator(
+            job.devset, vocabs, job.languages[1], self.options, self.metrics, processes, interruption_point
+        )
         if self.validator.left_out:
             logger.warning(
                 f"training: {self.validator.left_out:,} pairs of the devset are left out of validation, because they "
@@ -86,7 +103,7 @@ class Trainer:
 
         stages = curriculum(list(job.corpora), job.teacher_mode)
         self.corpora = [
-            ShuffledCorpus(name, paths, job.checkpoints, (self.options.seed, number), interruption.check)
+            ShuffledCorpus(name, paths, self._own_folder(), (self.options.seed, number), interruption_point)
             for number, (name, paths) in enumerate(job.corpora.items())
         ]
         encoder = Encoder(
@@ -95,14 +112,17 @@ class Trainer:
             self.options.max_length,
             self.options.max_length_crop,
         )
-        self.data = TrainingData(self.corpora, stages, encoder, self.options)
+        self.data = TrainingData(self.corpora, stages, encoder, self.options, (processes.rank, processes.count))
 
-        torch.manual_seed(self.options.seed)
+        # Every process has the same parameters, but drops other units out.
+        torch.manual_seed(self.options.seed + (processes.rank << 32))
         self.model = Transformer(config)
         self.model.init_parameters(self.options.seed)
         self.model.to(self.compute.device).train()
         self.smoothed = smoothed_copy(self.model, self.options)
         self.optimizer = make_optimizer(self.model, self.options)
+        self.scaler = self.compute.scaler()
+        self.trained = Trained(self.model, self.smoothed, self.optimizer, self.scaler)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             f"training: {parameters / 1e6:.1f} million parameters on "
@@ -123,20 +143,20 @@ class Trainer:
         self.state = self._continued() or TrainingState()
         self.saved = dataclasses.replace(self.state.progress)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
-        self.log = TrainingLog(
-            job.checkpoints, job.output, self.state.progress.updates, self.options.limits(), self.options.lr_report
-        )
+        self.log = self._make_log(config) if processes.first else None
+        self.profiler = Profiler(job.output if job.profile and processes.first else None)
 
     def train(self) -> None:
         """Train until a limit or early stopping, then write the model directory."""
         options, state, progress = self.options, self.state, self.state.progress
         started = time.monotonic() - state.seconds
         updates = self.data.updates(state.position)
+        save_due = False
         try:
             while True:
                 if progress.periods(options.valid_freq) > state.validations_due:
                     self._validate(started)
-                elif self._checkpoint_due():
+                elif save_due:
                     self._save()
                 if 0 < options.early_stopping <= state.stalled:
                     logger.info(f"training: early stopping, {self.job.best_metric} stalled {state.stalled} times")
@@ -146,19 +166,24 @@ class Trainer:
 
                 begun = time.monotonic()
                 update = next(updates)
+                waited = time.monotonic() - begun
                 rate = learning_rate(options.learn_rate, options.lr_warmup, options.lr_decay_inv_sqrt, progress)
-                cost, alignment_cost = self._step(update, rate)
+                costs, gradient_norm = self._step(update, rate)
                 progress.updates += 1
                 progress.tokens += update.sizes.target_tokens
                 progress.epochs, state.position = update.epochs, update.position
                 if self.smoothed is not None:
                     smooth(self.smoothed, self.model, options.exponential_smoothing, progress.updates)
                 state.seconds = time.monotonic() - started
-                self.log.update(
-                    progress, options.disp_freq, rate, update.sizes, cost, alignment_cost, time.monotonic() - begun
-                )
+                if self.log is not None:
+                    seconds = time.monotonic() - begun
+                    report = UpdateReport(update.sizes, costs, gradient_norm, seconds, waited)
+                    self.log.update(progress, rate, report)
+                self.profiler.step()
 
-                self.interruption.check()
+                stop, save_due = self._agree(self.interruption.asked, self._save_due())
+                if stop:
+                    self.interruption.stop()
 
             if state.validated != progress.updates:
                 self._validate(started)
@@ -168,25 +193,54 @@ class Trainer:
             raise
         finally:
             updates.close()
-            self.log.close()
-        self._write_output()
+            self.profiler.close()
+            if self.log is not None:
+                self.log.close()
+        if self.processes.first:
+            self._write_output()
+        for corpus in self.corpora:
+            corpus.close()
 
-    def _step(self, update: Update, rate: float) -> tuple[float, float]:
-        """One update of the parameters; returns the cost and the guided-alignment cost, summed over target tokens."""
+    def _agree(self, stop: bool, save_due: bool) -> tuple[bool, bool]:
+        """Whether any process was told to stop, and whether the first one, whose clock counts, wants to save."""
+        if self.processes.count == 1:
+            return stop, save_due
+        stops, saves = self.processes.sum([float(stop), float(save_due and self.processes.first)])
+        return stops > 0, saves > 0
+
+    def _step(self, update: Update, rate: float) -> tuple[Mapping[str, float], float]:
+        """One update of the parameters; returns the costs, summed over target tokens, and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        cost, alignment_cost = accumulate_gradients(self.model, update, self.options, self.compute)
-        total = cost + alignment_cost
-        if not math.isfinite(total):
-            raise UserError(
-                f"the training cost is {total} at update {self.state.progress.updates + 1:,}: lower learn-rate, "
-                "lengthen lr-warmup or set clip-norm; the last checkpoint is kept"
-            )
+        costs = self._gradients(update)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.scaler.unscale_(self.optimizer)
+        total_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-        self.optimizer.step()
-        return cost, alignment_cost
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.options.clip_norm, total_norm)
+        norm = float(total_norm)
+        if not math.isfinite(sum(costs.values()) + norm):
+            self._check_scale(costs, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return costs, norm
+
+    def _gradients(self, update: Update) -> Mapping[str, float]:
+        cost, alignment_cost = accumulate_gradients(self.model, update, self.options, self.compute)
+        costs = {"cost": cost, "alignment-cost": alignment_cost}
+        self.processes.sum_gradients(self.model.parameters())
+        return dict(zip(costs, self.processes.sum(list(costs.values())), strict=True))
+
+    def _check_scale(self, costs: Mapping[str, float], norm: float) -> None:
+        """Raise UserError for an update that is not finite, unless a smaller scale of float16 losses may mend it."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() > _SMALLEST_SCALE:
+            return
+        what = ", ".join(f"{name} {value}" for name, value in [*costs.items(), ("gradient norm", norm)])
+        raise UserError(
+            f"the training cost is not finite at update {self.state.progress.updates + 1:,} ({what}): lower "
+            "learn-rate, lengthen lr-warmup or set clip-norm; the last checkpoint is kept"
+        )
 
     def _validate(self, started: float) -> None:
         """Judge the (smoothed) model, keep it if it is the best, record the validation, save a checkpoint."""
@@ -197,11 +251,18 @@ class Trainer:
         best = improved(self.job.best_metric, value, state.best)
         if best:
             state.best, state.best_update, state.stalled = value, progress.updates, 0
-            npz.save(judged, self._best_model())
+            if self.processes.first:
+                npz.save(judged, self._best_model())
         else:
             state.stalled += 1
         state.validated, state.validations_due = progress.updates, progress.periods(self.options.valid_freq)
         state.seconds = time.monotonic() - started
+        if self.log is not None:
+            self._record(self.log, values, best)
+        self._save()
+
+    def _record(self, log: TrainingLog, values: Mapping[str, float], best: bool) -> None:
+        state, progress = self.state, self.state.progress
         record = {
             "update": progress.updates,
             "epoch": round(progress.epochs, 4),
@@ -209,20 +270,19 @@ class Trainer:
             "lr": learning_rate(
                 self.options.learn_rate, self.options.lr_warmup, self.options.lr_decay_inv_sqrt, progress
             ),
-            **self.log.since_validation.figures(),
+            **log.since_validation.figures(),
             **values,
             "best": best,
             "stalled": state.stalled,
         }
-        self.log.validation(record, self.metrics)
-        self._save()
+        log.validation(record, self.metrics)
 
     def _continued(self) -> TrainingState | None:
-        checkpoint = newest_checkpoint(self.job.checkpoints)
+        checkpoint = self._newest_checkpoint()
         if checkpoint is None:
             return None
         check_identity(checkpoint, self.identity)
-        state = load_checkpoint(checkpoint, self.model, self.smoothed, self.optimizer)
+        state = load_checkpoint(checkpoint, self.trained, self.processes.rank)
         logger.info(f"training: continuing from update {state.progress.updates:,} ({checkpoint})")
         if state.best is not None and not self._best_model(state).exists():
             raise UserError(
@@ -230,7 +290,15 @@ class Trainer:
             )
         return state
 
-    def _checkpoint_due(self) -> bool:
+    def _newest_checkpoint(self) -> Path | None:
+        found = None
+        if self.processes.first:
+            clean_up(self.job.checkpoints)
+            found = newest_checkpoint(self.job.checkpoints)
+        checkpoint: Path | None = self.processes.from_first(found)
+        return checkpoint
+
+    def _save_due(self) -> bool:
         every, progress = self.options.save_freq, self.state.progress
         # Saving a large model takes a while: at most a twentieth of the time goes into it.
         interval = max(60 * self.options.save_minutes, 20 * self.save_seconds)
@@ -240,13 +308,32 @@ class Trainer:
 
     def _save(self) -> None:
         begun = time.monotonic()
-        save_checkpoint(self.job.checkpoints, self.model, self.smoothed, self.optimizer, self.state, self.identity)
-        # Two are kept, as the older one of the two checkpoints may refer to the older one.
-        for old in sorted(self.job.checkpoints.glob(f"best-{self.job.best_metric}-*.npz"))[:-2]:
-            old.unlink()
+        random_states = self.processes.gather(random_state())
+        if self.processes.first:
+            save_checkpoint(self.job.checkpoints, self.trained, self.state, random_states, self.identity)
+            # Two are kept, as the older one of the two checkpoints may refer to the older one.
+            for old in sorted(self.job.checkpoints.glob(f"best-{self.job.best_metric}-*.npz"))[:-2]:
+                old.unlink()
         self.saved = dataclasses.replace(self.state.progress)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - begun
+
+    def _own_folder(self) -> Path:
+        """Where this process keeps its shuffled corpora."""
+        folder = self.job.checkpoints
+        return folder if self.processes.first else folder / f"process-{self.processes.rank}"
+
+    def _make_log(self, config: ModelConfig) -> TrainingLog:
+        job, project = self.job, asked_project()
+        publisher = None
+        if project is not None:
+            name = f"{job.output.resolve().name} {'-'.join(job.languages)}"
+            publisher = WandbPublisher(project, name, job.checkpoints, job.options.to_yaml())
+        peak = peak_operations(self.compute) * self.processes.count
+        logger.info(f"training: the device computes {peak / 1e12:.2f} TFLOP/s at most, measured; MFU is the share used")
+        return TrainingLog(
+            job.checkpoints, job.output, self.state.progress.updates, job.options, config, peak, publisher
+        )
 
     def _best_model(self, state: TrainingState | None = None) -> Path:
         state = state or self.state
@@ -267,8 +354,6 @@ class Trainer:
             job.languages,
             self.options,
         )
-        for corpus in self.corpora:
-            corpus.close()
         logger.info(
             f"training: {state.progress.updates:,} updates, {state.progress.epochs:.1f} epochs in "
             f"{format_duration(state.seconds)}; best {job.best_metric} {state.best:.4g} at update {state.best_update:,}"
@@ -281,13 +366,28 @@ def _processor(vocab: Path) -> sentencepiece.SentencePieceProcessor:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     job = parse_job(arguments, __doc__ or "")
-    with Interruption() as interruption:
+    device = choose_device(job.device)
+    if processes_wanted(device) > 1:
+        launch_processes(processes_wanted(device), arguments)
+        return
+    with Interruption() as interruption, _processes(device) as processes:
         try:
-            Trainer(job, interruption).train()
+            Trainer(job, interruption, processes).train()
         except Interrupted as interrupted:
             if interrupted.signal == signal.SIGINT:
                 raise KeyboardInterrupt from interrupted
             raise TransientError(f"stopped by {interrupted}: run again with the same folders to continue") from None
+
+
+@contextlib.contextmanager
+def _processes(device: str) -> Generator[Processes, None, None]:
+    processes = join_processes(device)
+    if not processes.first:
+        logging.getLogger("pipeline").setLevel(logging.ERROR)  # the first process speaks for all
+    try:
+        yield processes
+    finally:
+        leave_processes()
 
 
 if __name__ == "__main__":

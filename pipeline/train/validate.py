@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 from pipeline.train.batches import Ragged
 from pipeline.train.compute import Compute
+from pipeline.train.distributed import Processes
 from pipeline.train.loss import token_cross_entropy
 from pipeline.train.options import TrainingOptions
 
+_ALONE = Processes()
 TRANSLATION_METRICS = ("chrf", "bleu-detok")
 LOWER_IS_BETTER = ("ce-mean-words", "perplexity")
 
@@ -37,12 +40,14 @@ class Validator:
         trg_language: str,
         options: TrainingOptions,
         metrics: Sequence[str],
+        processes: Processes = _ALONE,
         interruption_point: Callable[[], None] = lambda: None,
     ) -> None:
-        """`interruption_point` is called between batches and may raise. Pairs of which a side is longer than
-        valid-max-length pieces are left out; `left_out` counts them. Raises UserError when no pair is left.
+        """Several processes share the batches out. `interruption_point` is called between batches and may raise.
+        Pairs of which a side is longer than valid-max-length pieces are left out; `left_out` counts them. Raises
+        UserError when no pair is left.
         """
-        self.options, self.metrics, self.trg_vocab = options, metrics, vocabs[1]
+        self.options, self.metrics, self.trg_vocab, self.processes = options, metrics, vocabs[1], processes
         self.interruption_point = interruption_point
         pairs = list(read_parallel(*devset))
         if not pairs:
@@ -78,9 +83,12 @@ class Validator:
                 values = {"ce-mean-words": cross_entropy, "perplexity": math.exp(min(cross_entropy, 700.0))}
             if any(name in TRANSLATION_METRICS for name in self.metrics):
                 translations = self._translate(model, compute)
-                for name, scorer in self.scorers.items():
-                    if name in self.metrics:
-                        values[name] = scorer.corpus_score(translations, [self.references]).score
+                scorers = [(name, scorer) for name, scorer in self.scorers.items() if name in self.metrics]
+                if self.processes.first:
+                    scored = [scorer.corpus_score(translations, [self.references]).score for _, scorer in scorers]
+                else:
+                    scored = []
+                values |= zip([name for name, _ in scorers], self.processes.from_first(scored), strict=True)
             return {name: values[name] for name in self.metrics}
         finally:
             model.train(training)
@@ -96,26 +104,28 @@ class Validator:
                 states, _ = model.decode(trg, model.encode(src, src_mask), src_mask)
                 logits = model.logits(states[trg_mask])
             total += float(token_cross_entropy(logits, trg[trg_mask]))
-        return total / len(self.trg.flat)
+        return self.processes.sum([total])[0] / len(self.trg.flat)
 
     def _translate(self, model: Transformer, compute: Compute) -> list[str]:
         progress = Progress("validation", "sentences", len(self.references))
-        translations: list[str] = []
+        own: list[list[str]] = []
         for rows in self._batches():
             src, src_mask = self._tensors(self.src, rows, compute)
             with compute.autocast():
                 found = beam_search(
                     [model], src, src_mask, beam_size=self.options.beam_size, normalize=self.options.normalize
                 )
-            translations += self.trg_vocab.decode([hypotheses[0].ids for hypotheses in found])
-            progress.add(len(rows))
-        return translations
+            own.append(self.trg_vocab.decode([hypotheses[0].ids for hypotheses in found]))
+            progress.add(len(rows) * self.processes.count)
+        by_process = self.processes.gather(own)
+        batches = chain.from_iterable(zip_longest(*by_process, fillvalue=[]))
+        return list(chain.from_iterable(batches))
 
     def _batches(self) -> list[list[int]]:
-        size, batches = self.options.valid_mini_batch, []
-        for start in range(0, len(self.references), size):
-            batches.append(list(range(start, min(start + size, len(self.references)))))
-        return batches
+        """The batches of this process: every so many-th."""
+        size, pairs = self.options.valid_mini_batch, len(self.references)
+        batches = [list(range(start, min(start + size, pairs))) for start in range(0, pairs, size)]
+        return batches[self.processes.rank :: self.processes.count]
 
     def _tensors(self, side: Ragged, rows: list[int], compute: Compute) -> tuple[Tensor, Tensor]:
         self.interruption_point()

@@ -1,11 +1,13 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,7 +181,7 @@ def test_early_stopping_counts_validations_without_improvement(
 
 def test_a_diverging_training_says_so_and_keeps_its_checkpoint(files: Files, tmp_path: Path) -> None:
     options = {"save_freq": "1u", "after": "50u", "lr_warmup": 0}
-    with pytest.raises(UserError, match=r"training cost is (nan|inf) at update \d+: lower learn-rate"):
+    with pytest.raises(UserError, match=r"training cost is not finite at update \d+ .*: lower learn-rate"):
         main(arguments(files, tmp_path, learn_rate="1e38", **options))
     assert newest_checkpoint(tmp_path / "checkpoints") is not None
 
@@ -201,15 +203,43 @@ def test_a_checkpoint_of_another_training_is_refused_with_the_difference(files: 
         main(arguments(swapped, tmp_path, after="4u"))
 
 
-def test_a_damaged_checkpoint_is_named(files: Files, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "damage", "problem"),
+    [
+        ("optimizer.pt", lambda old: old[: len(old) // 2], r"optimizer\.pt changed after being written"),
+        ("model.npz", lambda old: old[:5000] + bytes([old[5000] ^ 1]) + old[5001:], r"model\.npz changed"),
+        ("progress.yml", lambda old: b"state: [", r"progress\.yml cannot be read"),
+        ("model.npz", None, r"it has no model\.npz"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_passed_over(
+    files: Files,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+    damage: Callable[[bytes], bytes] | None,
+    problem: str,
+) -> None:
+    options = {"save_freq": "2u", "precision": "float32", "valid_freq": "100u"}
+    main(arguments(files, tmp_path, after="4u", **options))
+    path = tmp_path / "checkpoints" / "checkpoint-00000004" / file
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.INFO):
+        main(arguments(files, tmp_path, after="6u", **options))
+    assert re.search(rf"passing over .*checkpoint-00000004, which is damaged: .*{problem}", caplog.text)
+    assert "continuing from update 2 " in caplog.text
+    main(arguments(files, tmp_path / "straight", after="6u", **options))
+    straight, mended = parameters(tmp_path / "straight"), parameters(tmp_path)
+    assert all(torch.equal(straight[name], mended[name]) for name in straight)
+
+
+def test_training_does_not_begin_anew_when_every_checkpoint_is_damaged(files: Files, tmp_path: Path) -> None:
     main(arguments(files, tmp_path, after="2u"))
-    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
-    assert checkpoint is not None
-    (checkpoint / "optimizer.pt").write_bytes(b"PK half a file")
-    with pytest.raises(UserError, match="checkpoint-00000002 is damaged"):
-        main(arguments(files, tmp_path, after="4u"))
-    (checkpoint / "progress.yml").write_text("state: [")
-    with pytest.raises(UserError, match=r"progress\.yml is damaged"):
+    (tmp_path / "checkpoints" / "checkpoint-00000002" / "model.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole \(checkpoint-00000002\): restore one"):
         main(arguments(files, tmp_path, after="4u"))
 
 
@@ -248,9 +278,9 @@ def test_ctrl_c_and_sigterm_are_told_apart(files: Files, tmp_path: Path, monkeyp
     from pipeline.train import train
 
     def signalled(number: int) -> None:
-        def step(self: object, *_: object) -> tuple[float, float]:
+        def step(self: object, *_: object) -> tuple[dict[str, float], float]:
             os.kill(os.getpid(), number)
-            return 0.0, 0.0
+            return {"cost": 0.0}, 0.0
 
         monkeypatch.setattr(train.Trainer, "_step", step)
 
