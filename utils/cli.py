@@ -10,6 +10,7 @@ usage: limbeck COMMAND [flags]
   resume [GROUP]      go on with a run that was interrupted or has failed tasks
   cancel [GROUP]      stop a run
   translate MODEL     translate lines of text with an exported model
+  manifest KIND       the job that trains one model on several machines (slurm, kubernetes)
   schema              the training config as JSON Schema, or as a table
 
 `limbeck COMMAND --help` explains each, with examples.
@@ -28,6 +29,7 @@ COMMANDS = {
     "resume": "utils.resume",
     "cancel": "utils.cancel",
     "translate": "utils.translate",
+    "manifest": "utils.manifest",
     "schema": "utils.schema",
 }
 
