@@ -30,7 +30,7 @@ from pipeline.model.transformer import Transformer
 from pipeline.train.batches import PairSizes, Pool
 from pipeline.train.compute import Compute, choose_compute
 from pipeline.train.data import DataPosition, Update
-from pipeline.train.gradients import accumulate_gradients
+from pipeline.train.objective import Objective
 from pipeline.train.optimizer import make_optimizer
 from pipeline.train.options import TrainingOptions, model_config
 
@@ -107,11 +107,12 @@ def ours(options: TrainingOptions, compute: Compute) -> Contender:
     model = Transformer(model_config(options, (VOCAB, VOCAB), shared_vocab=True))
     model.init_parameters(options.seed)
     model.to(compute.device).train()
-    optimizer = make_optimizer(model, options)
+    objective = Objective(model, options, compute)
+    optimizer = make_optimizer(objective.parameters(), options)
 
     def step(update: Update) -> None:
         optimizer.zero_grad(set_to_none=True)
-        accumulate_gradients(model, update, options, compute)
+        objective.backward(update.batches, update.sizes.target_tokens)
         torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
         optimizer.step()
 

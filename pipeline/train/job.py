@@ -8,12 +8,22 @@ from pathlib import Path
 
 from pipeline.common.command import json_argument
 from pipeline.common.errors import UserError
+from pipeline.train.distillation import (
+    RECIPE_OPTIONS,
+    Distillation,
+    Initialisation,
+    parse_distillation,
+    parse_initialisation,
+)
 from pipeline.train.options import TrainingOptions, load_presets, parse_options
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files."""
+    """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files.
+
+    `initial` is a model to begin with, in the way of `initialisation`.
+    """
 
     languages: tuple[str, str]
     corpora: dict[str, tuple[Path, ...]]
@@ -25,6 +35,11 @@ class Job:
     device: str
     output: Path
     checkpoints: Path
+    distillation: Distillation
+    teachers: tuple[Path, ...]
+    teacher_vocabs: tuple[Path, Path] | None
+    initial: Path | None
+    initialisation: Initialisation
     profile: bool = False
 
 
@@ -71,12 +86,43 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: a GPU when there is one")
     add("--output-dir", required=True, type=Path, help="the model directory to write")
     add("--checkpoint-dir", required=True, type=Path, help="where checkpoints are kept and found again")
+    add(
+        "--distillation",
+        type=json_argument,
+        metavar="JSON",
+        help="""how a student is taught: a recipe, and values that win over its own, such as '{"recipe": "hybrid"}'""",
+    )
+    add(
+        "--teacher",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="MODEL",
+        help="models (npz files or model directories) that a student is compared with; several are an ensemble",
+    )
+    add(
+        "--teacher-vocab",
+        nargs=2,
+        type=Path,
+        metavar=("SRC", "TRG"),
+        help="the teachers' vocabularies (default: those beside the model)",
+    )
+    add("--init", type=Path, metavar="MODEL", help="a model (npz file or model directory) to begin with")
+    add(
+        "--initialise",
+        type=json_argument,
+        metavar="JSON",
+        help="which layers of --init (or of the first --teacher) to begin with and what to freeze, such as "
+        """'{"encoder-layers": "alternating", "decoder-layers": [1, 6], "freeze": ["embeddings"]}'""",
+    )
     add("--profile", action="store_true", help="write a trace of a few updates into the model directory")
     given = parser.parse_args(arguments)
 
     if not isinstance(given.options, dict):
         parser.error("--options must be a JSON object of option names and values")
-    options = parse_options(given.preset, given.options)
+    distillation = parse_distillation({} if given.distillation is None else given.distillation)
+    options = parse_options(given.preset, {**RECIPE_OPTIONS.get(distillation.recipe, {}), **given.options})
     if given.seed is not None:
         options = dataclasses.replace(options, seed=given.seed)
     if given.src == given.trg:
@@ -94,6 +140,21 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
                 f"the corpus {name} is given twice: merge its files, or name them original and backtranslated"
             )
         corpora[name] = tuple(Path(path) for path in paths[: 3 if options.guided_alignment else 2])
+    initialisation = parse_initialisation({} if given.initialise is None else given.initialise)
+    initial = given.init
+    if given.initialise is not None and initial is None:
+        initial = given.teacher[0] if given.teacher else None
+        if initial is None:
+            raise UserError("--initialise says what to copy, but not from which model: give --init or --teacher")
+    if given.distillation is not None:
+        distillation.check_corpora(list(corpora))
+    if distillation.needs_teacher and not given.teacher:
+        raise UserError(f"the distillation recipe {distillation.recipe} compares with a teacher: give --teacher")
+    if given.teacher and not distillation.needs_teacher and initial != given.teacher[0]:
+        raise UserError(
+            f"--teacher is given, but the distillation recipe {distillation.recipe} compares with none: leave it out, "
+            "or choose a recipe with word-level or hidden-state terms"
+        )
     return Job(
         languages=(given.src, given.trg),
         corpora=corpora,
@@ -106,4 +167,9 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         output=given.output_dir,
         checkpoints=given.checkpoint_dir,
         profile=given.profile,
+        distillation=distillation,
+        teachers=tuple(given.teacher) if distillation.needs_teacher else (),
+        teacher_vocabs=tuple(given.teacher_vocab) if given.teacher_vocab else None,
+        initial=initial,
+        initialisation=initialisation,
     )

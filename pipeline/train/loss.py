@@ -39,13 +39,14 @@ def word_distillation_cost(logits: Tensor, teacher_scores: Tensor, temperature: 
 
 
 def stored_distillation_cost(logits: Tensor, stored: Distributions) -> Tensor:
-    """Word-level distillation from the k likeliest pieces that an earlier run of the teacher stored, summed over tokens.
+    """Word-level distillation from the k likeliest pieces that an earlier run of the teacher stored, summed over
+    tokens.
 
     `logits` is [N, V], k below V. All pieces that were not stored count as one more outcome, whose probability is what
     the stored ones q leave: with r = 1 - sum q, and s the student's probability of all of them together, a token costs
     sum_k q[k] (log q[k] - log p[k]) + r (log r - log s). That is the cross-entropy against the stored distribution less
     the teacher's own entropy, a constant: 0 for a student that agrees, and, unlike with probabilities made to sum to
-    one (Tan et al. 2019, "Multilingual neural machine translation with knowledge distillation", section 3.3), a student
+    one (Tan et al. 2019, "Multilingual neural machine translation with knowledge distillation"), a student
     is not driven to be more certain than its teacher was. It is never above KL(teacher || student).
     """
     scores = logits.float()
@@ -53,13 +54,15 @@ def stored_distillation_cost(logits: Tensor, stored: Distributions) -> Tensor:
     kept = scores.gather(1, stored.ids) - total[:, None]
     rest = scores.scatter(1, stored.ids, float("-inf")).logsumexp(-1) - total
     stored_rest = (1.0 - stored.probabilities.sum(-1)).clamp(min=0.0)
-    entropy = torch.special.entr(stored.probabilities).sum() + torch.special.entr(stored_rest).sum()
-    return -(stored.probabilities * kept).sum() - (stored_rest * rest).sum() - entropy
+    entropy: Tensor = torch.special.entr(stored.probabilities).sum() + torch.special.entr(stored_rest).sum()
+    cross_entropy: Tensor = -(stored.probabilities * kept).sum() - (stored_rest * rest).sum()
+    return cross_entropy - entropy
 
 
 def cosine_cost(student: Tensor, teacher: Tensor) -> Tensor:
-    """Hidden states [N, d] that point elsewhere than the teacher's [N, d]: 1 - cos(student, teacher), summed over tokens
-    (Sanh et al. 2019, "DistilBERT", section 3)."""
+    """Hidden states [N, d] that point elsewhere than the teacher's [N, d]: 1 - cos(student, teacher), summed over
+    tokens (Sanh et al. 2019, "DistilBERT").
+    """
     return (1.0 - functional.cosine_similarity(student.float(), teacher.float(), dim=-1)).sum()
 
 
@@ -67,8 +70,8 @@ def normalised_squares_cost(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared differences of hidden states [N, d], each normalised to mean 0 and variance 1 over its d values; the mean
     over these, summed over tokens.
 
-    The squared error of TinyBERT (Jiao et al. 2020, section 3.1), on normalised states (Shleifer and Rush 2020,
-    "Pre-trained summarization distillation", section 4): teacher and student need not agree on their size.
+    The squared error of TinyBERT (Jiao et al. 2020), on normalised states, as Shleifer and Rush (2020, "Pre-trained
+    summarization distillation") compare them: teacher and student need not agree on how large their states are.
     """
     width = student.shape[-1:]
     difference = functional.layer_norm(student.float(), width) - functional.layer_norm(teacher.float(), width)

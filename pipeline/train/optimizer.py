@@ -1,17 +1,19 @@
 """Adam, gradient clipping and exponential smoothing, with Marian's parameters."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from pipeline.model.transformer import Transformer
 from pipeline.train.options import TrainingOptions
 
 
-def make_optimizer(model: Transformer, options: TrainingOptions) -> torch.optim.Optimizer:
-    """Adam over all parameters; `optimizer-params` are beta1, beta2 and epsilon. Fused: one pass over the memory."""
+def make_optimizer(parameters: Iterable[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
+    """Adam; `optimizer-params` are beta1, beta2 and epsilon. Fused: one pass over the memory."""
     beta1, beta2, epsilon = options.optimizer_params
-    return torch.optim.Adam(model.parameters(), lr=options.learn_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+    return torch.optim.Adam(parameters, lr=options.learn_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
 
 
 def smoothed_copy(model: Transformer, options: TrainingOptions) -> Transformer | None:

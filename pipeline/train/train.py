@@ -26,7 +26,6 @@ from pipeline.common.errors import TransientError, UserError
 from pipeline.common.progress import format_duration
 from pipeline.model.config import ModelConfig
 from pipeline.model.formats import npz
-from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 from pipeline.train.checkpoint import (
     Trained,
@@ -41,12 +40,14 @@ from pipeline.train.checkpoint import (
 from pipeline.train.compute import choose_compute, choose_device
 from pipeline.train.curriculum import curriculum
 from pipeline.train.data import TrainingData, Update, describe_stage
+from pipeline.train.distiller import make_distiller, taught_by
 from pipeline.train.distributed import Processes, join_processes, leave_processes
 from pipeline.train.encoding import Encoder
-from pipeline.train.gradients import accumulate_gradients
+from pipeline.train.initialise import begin_model
 from pipeline.train.interruption import Interrupted, Interruption
 from pipeline.train.job import Job, parse_job
 from pipeline.train.launch import launch_processes, processes_wanted
+from pipeline.train.objective import Objective
 from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
 from pipeline.train.options import model_config
 from pipeline.train.output import file_digest, write_output
@@ -54,7 +55,7 @@ from pipeline.train.profiling import Profiler
 from pipeline.train.report import TrainingLog, UpdateReport
 from pipeline.train.schedule import learning_rate
 from pipeline.train.shuffle import ShuffledCorpus
-from pipeline.train.tracking import WandbPublisher, asked_project
+from pipeline.train.tracking import asked_publisher
 from pipeline.train.utilisation import peak_operations
 from pipeline.train.validate import Validator, improved
 
@@ -91,6 +92,7 @@ class Trainer:
         vocabs = Vocab.load(job.vocabs[0]), Vocab.load(job.vocabs[1])
         digests = file_digest(job.vocabs[0]), file_digest(job.vocabs[1])
         config = model_config(job.options, (len(vocabs[0]), len(vocabs[1])), shared_vocab=digests[0] == digests[1])
+        distiller = make_distiller(job, config, self.compute)
         self.metrics = (job.best_metric, *(name for name in self.options.valid_metrics if name != job.best_metric))
         self.validator = Validator(
             job.devset, vocabs, job.languages[1], self.options, self.metrics, processes, interruption_point
@@ -116,13 +118,12 @@ class Trainer:
 
         # Every process has the same parameters, but drops other units out.
         torch.manual_seed(self.options.seed + (processes.rank << 32))
-        self.model = Transformer(config)
-        self.model.init_parameters(self.options.seed)
-        self.model.to(self.compute.device).train()
+        self.model = begin_model(job, config).to(self.compute.device).train()
         self.smoothed = smoothed_copy(self.model, self.options)
-        self.optimizer = make_optimizer(self.model, self.options)
+        self.objective = Objective(self.model, self.options, self.compute, distiller)
+        self.optimizer = make_optimizer(self.objective.parameters(), self.options)
         self.scaler = self.compute.scaler()
-        self.trained = Trained(self.model, self.smoothed, self.optimizer, self.scaler)
+        self.trained = Trained(self.model, self.smoothed, self.optimizer, self.scaler, distiller)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             f"training: {parameters / 1e6:.1f} million parameters on "
@@ -136,6 +137,7 @@ class Trainer:
             **{name: given[name] for name in _DATA_OPTIONS},
             "src-vocab": digests[0],
             "trg-vocab": digests[1],
+            **taught_by(job),
             "exponential-smoothing": self.smoothed is not None,
             "curriculum": [describe_stage(stage) for stage in stages],
             **{f"rows of {corpus.name}": corpus.rows for corpus in self.corpora},
@@ -214,7 +216,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         costs = self._gradients(update)
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        parameters = self.objective.parameters()
         self.scaler.unscale_(self.optimizer)
         total_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.options.clip_norm:
@@ -227,9 +229,9 @@ class Trainer:
         return costs, norm
 
     def _gradients(self, update: Update) -> Mapping[str, float]:
-        cost, alignment_cost = accumulate_gradients(self.model, update, self.options, self.compute)
-        costs = {"cost": cost, "alignment-cost": alignment_cost}
-        self.processes.sum_gradients(self.model.parameters())
+        scale = self.scaler.scale(torch.ones((), device=self.compute.device))
+        costs = self.objective.backward(update.batches, update.sizes.target_tokens, scale)
+        self.processes.sum_gradients(self.objective.parameters())
         return dict(zip(costs, self.processes.sum(list(costs.values())), strict=True))
 
     def _check_scale(self, costs: Mapping[str, float], norm: float) -> None:
@@ -324,11 +326,8 @@ class Trainer:
         return folder if self.processes.first else folder / f"process-{self.processes.rank}"
 
     def _make_log(self, config: ModelConfig) -> TrainingLog:
-        job, project = self.job, asked_project()
-        publisher = None
-        if project is not None:
-            name = f"{job.output.resolve().name} {'-'.join(job.languages)}"
-            publisher = WandbPublisher(project, name, job.checkpoints, job.options.to_yaml())
+        job = self.job
+        publisher = asked_publisher(job.checkpoints, {**job.options.to_yaml(), **self.identity})
         peak = peak_operations(self.compute) * self.processes.count
         logger.info(f"training: the device computes {peak / 1e12:.2f} TFLOP/s at most, measured; MFU is the share used")
         return TrainingLog(
