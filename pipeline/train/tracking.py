@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.common.errors import UserError
 
-PROJECT_VARIABLE = "LIMBECK_WANDB_PROJECT"
+_PROJECT, _RUN = "LIMBECK_WANDB_PROJECT", "LIMBECK_WANDB_RUN"
 
 
 class WandbPublisher:
@@ -46,6 +46,7 @@ class WandbPublisher:
         self._run.finish()
 
 
-def asked_project() -> str | None:
-    """The project that curves are published in, of the variable LIMBECK_WANDB_PROJECT; None: not asked for."""
-    return os.environ.get(PROJECT_VARIABLE) or None
+def asked_publisher(folder: Path, config: Mapping[str, Any]) -> WandbPublisher | None:
+    """The publisher that the variable LIMBECK_WANDB_PROJECT asks for, or None; LIMBECK_WANDB_RUN names the run."""
+    project = os.environ.get(_PROJECT)
+    return WandbPublisher(project, os.environ.get(_RUN, "training"), folder, config) if project else None

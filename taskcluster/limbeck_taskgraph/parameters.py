@@ -29,5 +29,7 @@ def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
             "backward-model": bool(fraction or datasets["mono-trg"] or "backward" in training_config["target-stage"]),
             "several-teachers": experiment["teacher-ensemble"] > 1,
             "decoding-student": {"beam-size": 1},
+            "wandb-project": f"{experiment['src']}-{experiment['trg']}" if training_config["wandb-publication"] else None,
+            "wandb-run": experiment["name"],
         },
     }

@@ -34,6 +34,8 @@ class RunSchema(Schema):
     arguments: dict[str, str | list[str | list[str]]] = {}  # noqa: RUF012 (msgspec copies defaults)
     # Flags whose values change the result; they are.
     parameters: dict[str, str | int | float | bool] = {}  # noqa: RUF012
+    # Variables that do not change the result; one whose template is empty is left out.
+    environment: dict[str, str] = {}  # noqa: RUF012
 
 
 class StageSchema(Schema):
@@ -228,11 +230,17 @@ def _worker(stage: Stage, fetches: list[dict[str, str]]) -> dict[str, Any]:
             "MOZ_FETCHES": {"task-reference": json.dumps(references, sort_keys=True)},
             # Threads that wait for each other must not spin: with a busy machine a step takes many times as long.
             "OMP_WAIT_POLICY": "PASSIVE",
+            **_environment(stage),
         },
         "max-run-time": stage.get("max-run-time", 86400),
         "retry-exit-status": sorted({75, *stage.get("retry-exit-status", [])}),
         "artifacts": [{"type": "directory", "path": "artifacts", "name": PREFIX}],
     }
+
+
+def _environment(stage: Stage) -> dict[str, str]:
+    rendered = render(stage["run"].get("environment", {}), stage["context"])
+    return {name: str(value) for name, value in rendered.items() if not _is_absent(value)}
 
 
 def _command(stage: Stage) -> str:

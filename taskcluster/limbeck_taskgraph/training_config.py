@@ -184,7 +184,10 @@ class TrainingConfig(Section):
         default=None, description="tasks whose labels begin so, and all that depends on them, run anew"
     )
     taskcluster: Taskcluster = Field(default_factory=Taskcluster)
-    wandb_publication: bool = Field(default=False, description="publish curves to Weights & Biases (not supported yet)")
+    wandb_publication: bool = Field(
+        default=False,
+        description="publish curves to Weights & Biases (needs the extra `tracking`; WANDB_API_KEY, or WANDB_MODE=offline)",
+    )
 
     def to_parameters(self) -> dict[str, Any]:
         """The config with all its defaults as plain values under kebab-case keys."""
@@ -203,6 +206,4 @@ class TrainingConfig(Section):
         for key, sections in thresholds.items():
             if any(s.default_threshold or any(s.dataset_thresholds.values()) for s in sections):
                 found.append(f"{key}: this tool is not run; experiment.cleaning's rules clean the data.")
-        if self.wandb_publication:
-            found.append("wandb-publication: not supported yet; curves are TensorBoard event files and the report.")
         return found

@@ -117,7 +117,7 @@ wandb-publication: true
 """)
     assert config.experiment.teacher_ensemble == 2
     assert config.to_parameters()["marian-args"]["decoding-teacher"] == {"mini-batch-words": "5000"}
-    assert len(config.warnings()) == 3
+    assert len(config.warnings()) == 2
 
 
 @given(
