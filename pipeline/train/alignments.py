@@ -23,18 +23,25 @@ def align_pieces(
     """
     src_words, trg_words = pieces_of_words(src_text, src_offsets), pieces_of_words(trg_text, trg_offsets)
     cells = {(len(src_offsets), len(trg_offsets))}
-    for point in points.split():
-        src, dash, trg = point.partition("-")
-        if not (dash and src.isdecimal() and trg.isdecimal()):
-            raise UserError(f"{point!r} is not an alignment point: points are two word positions such as 0-1")
-        i, j = int(src), int(trg)
+    for i, j in parse_points(points):
         if i >= len(src_words) or j >= len(trg_words):
             raise UserError(
-                f"the alignment point {point} lies outside its sentences of {len(src_words)} and {len(trg_words)} "
+                f"the alignment point {i}-{j} lies outside its sentences of {len(src_words)} and {len(trg_words)} "
                 f"words ({src_text[:80]!r}): the alignments belong to another corpus"
             )
         cells.update((a, b) for a in src_words[i] for b in trg_words[j])
     return np.array(sorted(cells), dtype=np.int32)
+
+
+def parse_points(points: str) -> list[tuple[int, int]]:
+    """Word positions of Pharaoh's `i-j i-j …`. Raises UserError when a point is malformed."""
+    parsed = []
+    for point in points.split():
+        src, dash, trg = point.partition("-")
+        if not (dash and src.isdecimal() and trg.isdecimal()):
+            raise UserError(f"{point!r} is not an alignment point: points are two word positions such as 0-1")
+        parsed.append((int(src), int(trg)))
+    return parsed
 
 
 def pieces_of_words(text: str, offsets: Offsets) -> list[range]:
