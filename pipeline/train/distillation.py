@@ -77,7 +77,7 @@ class Distillation:
         return [{"mix": {name: weights[name] for name in self.corpora}, "until": None}]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values under the names that `parse_distillation` reads."""
+        """Plain values under their names in a config: two students with the same are taught alike."""
         return {_key(name): value for name, value in dataclasses.asdict(self).items()}
 
 
@@ -218,7 +218,7 @@ class Initialisation:
     freeze: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values under the names that `parse_initialisation` reads."""
+        """Plain values under their names in a config."""
         return {_key(name): list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
 
