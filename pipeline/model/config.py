@@ -10,6 +10,7 @@ import yaml
 from pipeline.common.errors import UserError
 
 ACTIVATIONS = ("relu", "swish", "gelu")
+DECODERS = ("self-attention", "rnn")
 VERSION = "v1.12.0 limbeck"
 
 # Not part of an architecture: a model file neither stores nor needs them.
@@ -21,7 +22,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "type": ("transformer",),
     "transformer-no-projection": (False,),
     "transformer-ffn-depth": (2,),
-    "transformer-tied-layers": ([],),
     "transformer-train-position-embeddings": (False,),
     "transformer-pool": (False,),
     "right-left": (False,),
@@ -33,6 +33,7 @@ _FIXED_IF_PRESENT: dict[str, tuple[Any, ...]] = {
     "transformer-decoder-dim-ffn": (0,),
     "transformer-decoder-ffn-depth": (0,),
     "transformer-train-positions": (False,),
+    "transformer-rnn-projection": (False,),
     "factors-combine": ("sum",),
 }
 _UNUSED: dict[str, Any] = {
@@ -40,7 +41,6 @@ _UNUSED: dict[str, Any] = {
     "enc-cell": "gru",
     "enc-type": "bidirectional",
     "enc-cell-depth": 1,
-    "dec-cell": "gru",
     "dec-cell-base-depth": 2,
     "dec-cell-high-depth": 1,
     "skip": False,
@@ -62,8 +62,11 @@ class ModelConfig:
     """An encoder-decoder transformer; `transformer_dim_ffn` is `transformer-dim-ffn` in Marian and in a config.
 
     `dim_vocabs` are the sizes of the source and target vocabularies. The operations around a block are strings of
-    letters applied from left to right: d dropout, a add the block's input, n layer normalisation. Raises UserError,
-    naming the option, for values that contradict each other and for architectures that are not supported.
+    letters applied from left to right: d dropout, a add the block's input, n layer normalisation. A decoder with
+    `transformer_decoder_autoreg` rnn and `dec_cell` ssru (Kim et al., 2019) has a simpler simple recurrent unit in place
+    of self-attention. `transformer_tied_layers` names, for each decoder layer, the layer whose parameters it uses, as
+    (1, 1, 3, 3). Raises UserError, naming the option, for values that contradict each other and for architectures that
+    are not supported.
     """
 
     dim_vocabs: tuple[int, int]
@@ -78,6 +81,8 @@ class ModelConfig:
     transformer_postprocess_emb: str = "d"
     transformer_postprocess_top: str = ""
     transformer_decoder_autoreg: str = "self-attention"
+    dec_cell: str = "gru"
+    transformer_tied_layers: tuple[int, ...] = ()
     transformer_guided_alignment_layer: str = "last"
     tied_embeddings: bool = False
     tied_embeddings_src: bool = False
@@ -89,6 +94,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim_vocabs", tuple(self.dim_vocabs))
+        object.__setattr__(self, "transformer_tied_layers", tuple(self.transformer_tied_layers))
         object.__setattr__(self, "transformer_guided_alignment_layer", str(self.transformer_guided_alignment_layer))
         if len(self.dim_vocabs) != 2:
             raise UserError(f"dim-vocabs {list(self.dim_vocabs)}: two sizes are needed, of the source and the target")
@@ -109,15 +115,29 @@ class ModelConfig:
             raise UserError(
                 f"transformer-ffn-activation {self.transformer_ffn_activation!r}: one of {', '.join(ACTIVATIONS)}"
             )
-        if self.transformer_decoder_autoreg != "self-attention":
-            raise UserError(
-                f"transformer-decoder-autoreg {self.transformer_decoder_autoreg!r} is not supported: use self-attention"
-            )
+        self._check_decoder()
         self._check_operations()
         for name in DROPOUTS:
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{_key(name)} is {getattr(self, name)}: it must be at least 0 and below 1")
         _ = self.alignment_layer
+
+    def _check_decoder(self) -> None:
+        if self.transformer_decoder_autoreg not in DECODERS:
+            raise UserError(
+                f"transformer-decoder-autoreg {self.transformer_decoder_autoreg!r} is not supported: "
+                f"one of {', '.join(DECODERS)}"
+            )
+        if self.is_recurrent and self.dec_cell != "ssru":
+            raise UserError(
+                f"transformer-decoder-autoreg 'rnn' with dec-cell {self.dec_cell!r} is not supported: use dec-cell ssru"
+            )
+        tied = self.transformer_tied_layers
+        if tied and (len(tied) != self.dec_depth or not all(1 <= layer <= self.dec_depth for layer in tied)):
+            raise UserError(
+                f"transformer-tied-layers {list(tied)}: one number from 1 to {self.dec_depth} is needed for each of the "
+                f"{self.dec_depth} decoder layers"
+            )
 
     def _check_operations(self) -> None:
         for name, allowed in (
@@ -132,6 +152,22 @@ class ModelConfig:
                     f"{_key(name)} {getattr(self, name)!r}: operation {sorted(unknown)[0]!r} is not supported here, "
                     f"only {', '.join(allowed)}"
                 )
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the decoder has recurrent units (SSRU) in place of self-attention."""
+        return self.transformer_decoder_autoreg == "rnn"
+
+    @property
+    def encoder_layers(self) -> tuple[str, ...]:
+        """What the parameters of each encoder layer begin with."""
+        return tuple(f"encoder_l{layer}" for layer in range(1, self.enc_depth + 1))
+
+    @property
+    def decoder_layers(self) -> tuple[str, ...]:
+        """What the parameters of each decoder layer begin with; tied layers have the same."""
+        layers = self.transformer_tied_layers or range(1, self.dec_depth + 1)
+        return tuple(f"decoder_l{layer}" for layer in layers)
 
     @property
     def shares_embeddings(self) -> bool:
@@ -175,12 +211,18 @@ class ModelConfig:
         # Marian's own defaults, where they differ from ours and the text may leave a key out.
         settings: dict[str, Any] = {"transformer_ffn_activation": "swish", "tied_embeddings_all": False}
         settings |= {name: values[_key(name)] for name in _stored_names() if _key(name) in values}
-        return cls(**settings)
+        try:
+            config = cls(**settings)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the model's own configuration has a value of a wrong type: {error}") from error
+        if config.is_recurrent and values.get("layer-normalization", False):
+            raise UserError("the model has layer-normalization inside its recurrent units, which is not supported")
+        return config
 
     def to_yaml(self) -> str:
         """The YAML text with every key that Marian writes, in Marian's order of names (sorted)."""
         values = {_key(name): getattr(self, name) for name in _stored_names()}
-        values["dim-vocabs"] = list(self.dim_vocabs)
+        values |= {"dim-vocabs": list(self.dim_vocabs), "transformer-tied-layers": list(self.transformer_tied_layers)}
         values |= _UNUSED | {key: allowed[0] for key, allowed in _FIXED.items()}
         return yaml.safe_dump({**values, "version": VERSION}, sort_keys=True, allow_unicode=True)
 

@@ -1,5 +1,7 @@
 """The architecture of a model and its YAML text."""
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -15,10 +17,12 @@ from pipeline.model.config import ModelConfig
     width=st.integers(1, 8).map(lambda value: 16 * value),
     activation=st.sampled_from(["relu", "swish", "gelu"]),
     post=st.text("dan", max_size=4),
-    tying=st.sampled_from([(True, False), (False, True), (False, False)]),
+    tying=st.sampled_from([(True, False, False), (False, True, False), (False, False, False), (False, False, True)]),
     layer=st.sampled_from(["last", "1", "2"]),
+    decoder=st.sampled_from([("self-attention", "gru"), ("rnn", "ssru")]),
+    tied_layers=st.sampled_from([(), (1, 1), (1, 2), (2, 2)]),
 )
-def test_what_is_written_is_read(heads, width, activation, post, tying, layer):
+def test_what_is_written_is_read(heads, width, activation, post, tying, layer, decoder, tied_layers):
     config = tiny_config(
         dim_emb=width,
         transformer_heads=heads,
@@ -26,6 +30,10 @@ def test_what_is_written_is_read(heads, width, activation, post, tying, layer):
         transformer_postprocess=post,
         tied_embeddings_all=tying[0],
         tied_embeddings=tying[1],
+        tied_embeddings_src=tying[2],
+        transformer_decoder_autoreg=decoder[0],
+        dec_cell=decoder[1],
+        transformer_tied_layers=tied_layers,
         transformer_guided_alignment_layer=layer,
     )
     assert ModelConfig.from_yaml(config.to_yaml()) == config
@@ -58,7 +66,10 @@ def test_a_text_without_optional_keys_gets_marians_defaults():
         ({"dim_vocabs": (10, 20)}, "joint vocabulary"),
         ({"dim_vocabs": (10,)}, "two sizes"),
         ({"transformer_ffn_activation": "tanh"}, "relu, swish, gelu"),
-        ({"transformer_decoder_autoreg": "rnn"}, "transformer-decoder-autoreg 'rnn'"),
+        ({"transformer_decoder_autoreg": "average-attention"}, "one of self-attention, rnn"),
+        ({"transformer_decoder_autoreg": "rnn"}, "use dec-cell ssru"),
+        ({"transformer_tied_layers": (1, 1, 1)}, "transformer-tied-layers [1, 1, 1]: one number from 1 to 2"),
+        ({"transformer_tied_layers": (0, 1)}, "transformer-tied-layers [0, 1]"),
         ({"transformer_postprocess": "dah"}, "'h'"),
         ({"transformer_guided_alignment_layer": "3"}, "from 1 to 2"),
         ({"transformer_dropout": 1.0}, "transformer-dropout is 1.0"),
@@ -66,7 +77,7 @@ def test_a_text_without_optional_keys_gets_marians_defaults():
     ],
 )
 def test_impossible_architectures_are_named(changes, named):
-    with pytest.raises(UserError, match=named.replace("(", "\\(")):
+    with pytest.raises(UserError, match=re.escape(named)):
         tiny_config(**changes)
 
 
@@ -75,7 +86,11 @@ def test_impossible_architectures_are_named(changes, named):
     [
         ("type", "s2s"),
         ("transformer-train-position-embeddings", True),
-        ("transformer-tied-layers", [1, 1]),
+        ("transformer-tied-layers", [1, 3]),
+        ("transformer-tied-layers", [1]),
+        ("transformer-tied-layers", 1),
+        ("transformer-rnn-projection", True),
+        ("transformer-ffn-depth", 3),
         ("transformer-no-projection", True),
         ("transformer-decoder-autoreg", "average-attention"),
         ("lemma-dim-emb", 32),
@@ -83,8 +98,16 @@ def test_impossible_architectures_are_named(changes, named):
 )
 def test_unsupported_architectures_of_model_files_are_refused(key, value):
     values = yaml.safe_load(tiny_config().to_yaml()) | {key: value}
-    with pytest.raises(UserError, match=key):
+    with pytest.raises(UserError, match="wrong type" if value == 1 and key.endswith("layers") else key):
         ModelConfig.from_yaml(yaml.safe_dump(values))
+
+
+def test_normalisation_inside_recurrent_units_is_refused():
+    text = tiny_config(transformer_decoder_autoreg="rnn", dec_cell="ssru").to_yaml()
+    values = yaml.safe_load(text)
+    assert (values["dec-cell"], values["layer-normalization"], values["transformer-tied-layers"]) == ("ssru", False, [])
+    with pytest.raises(UserError, match="layer-normalization"):
+        ModelConfig.from_yaml(yaml.safe_dump(values | {"layer-normalization": True}))
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "dim-emb: 8"])
