@@ -73,10 +73,11 @@ def initialise(model: Transformer, path: Path, how: Initialisation) -> None:
         "encoder": chosen_layers(how.encoder_layers, "encoder", model.config.enc_depth, source.config.enc_depth),
         "decoder": chosen_layers(how.decoder_layers, "decoder", model.config.dec_depth, source.config.dec_depth),
     }
+    prefixes = {"encoder": source.config.encoder_layers, "decoder": source.config.decoder_layers}
     theirs = dict(source.named_parameters())
     copied: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        wanted = _LAYER.sub(lambda match: f"{match[1]}_l{layers[match[1]][int(match[2]) - 1]}_", name)
+        wanted = _LAYER.sub(lambda match: f"{prefixes[match[1]][layers[match[1]][int(match[2]) - 1] - 1]}_", name)
         if wanted not in theirs:
             raise UserError(f"{path} has no parameter {wanted}: it is of another architecture than the model to train")
         if theirs[wanted].shape != parameter.shape:
