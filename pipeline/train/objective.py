@@ -39,6 +39,10 @@ class Objective:
         self.model, self.options, self.compute, self.distiller = model, options, compute, distiller
         logits = _CHUNK_LOGITS.get(compute.device.type, _CHUNK_LOGITS["cpu"])
         self.chunk = chunk or max(1, logits // model.config.dim_vocabs[1])
+        self.encode, self.decode = model.encode, model.decode
+        if options.compile:
+            self.encode = torch.compile(model.encode, dynamic=True)
+            self.decode = torch.compile(model.decode, dynamic=True)
         self.weights = {"cost": distiller.distillation.nll_weight if distiller is not None else 1.0}
         if options.guided_alignment:
             self.weights["alignment-cost"] = options.guided_alignment_weight
@@ -67,10 +71,8 @@ class Objective:
         lesson = distiller.teach(batch) if distiller is not None else None
         hidden: dict[str, list[Tensor]] = {side: [] for side in (distiller.pairs if distiller is not None else ())}
         with self.compute.autocast():
-            memory = self.model.encode(batch.src, batch.src_mask, hidden.get("encoder"))
-            states, attention = self.model.decode(
-                batch.trg, memory, batch.src_mask, wants_alignment, hidden.get("decoder")
-            )
+            memory = self.encode(batch.src, batch.src_mask, hidden.get("encoder"))
+            states, attention = self.decode(batch.trg, memory, batch.src_mask, wants_alignment, hidden.get("decoder"))
             states = states[batch.trg_mask]  # [N, d]: no product and no cost for padding
 
         others: dict[str, Tensor] = {}

@@ -27,7 +27,8 @@ class TrainingOptions:
     Meanings are Marian's, with these differences: `mini_batch_words` is the size of a whole update (all micro-batches
     together), in positions of the longer side including padding, and `optimizer_delay` splits an update into that many
     micro-batches instead of multiplying it; `guided_alignment` is a boolean, because alignments come with the corpora;
-    `precision` is auto, float32, bfloat16 or float16 (with loss scaling).
+    `precision` is auto, float32, bfloat16 or float16 (with loss scaling), and `compile` runs the model through
+    torch.compile, which on processors is slower.
     """
 
     # the model
@@ -63,6 +64,7 @@ class TrainingOptions:
     clip_norm: float = 0.0
     exponential_smoothing: float = 1e-4
     precision: str = "auto"
+    compile: bool = False
 
     # the loss
     label_smoothing: float = 0.1
