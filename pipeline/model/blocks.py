@@ -103,22 +103,22 @@ class Blocks(ABC):
             query, keys, values = self.project(normal, name, "qkv")
         else:
             (query,), (keys, values) = self.project(normal, name, "q"), attended
-        return self.attend(name, x, query, (keys, values), mask, weights)
+        context, attention = self.attend(query, keys, values, mask)
+        return self.attended(name, context, x), attention[:, 0] if weights else None
 
-    def attend(
-        self, name: str, x: Tensor, query: Tensor, attended: KeysValues, mask: Tensor | None, weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """The part of an attention block that comes after the projections; x is the block's input."""
-        keys, values = attended
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The heads' contexts [B, T, d], side by side, and their attention weights [B, h, T, S]."""
         # Plain products: on sentences of usual length they are faster than fused kernels, above all backwards. And a
         # softmax in float32: on a CPU faster than one in bfloat16, and more exact.
         scores = torch.matmul(query * (1 / math.sqrt(query.shape[-1])), keys.transpose(-1, -2)).float()
         attention = torch.softmax(scores if mask is None else scores + mask, dim=-1)
-        first_head = attention[:, 0] if weights else None
-        attention = self.dropout(attention.to(values.dtype), self.config.transformer_dropout_attention)
-        context = torch.matmul(attention, values).transpose(1, 2).flatten(2)
+        dropped = self.dropout(attention.to(values.dtype), self.config.transformer_dropout_attention)
+        return torch.matmul(dropped, values).transpose(1, 2).flatten(2), attention
+
+    def attended(self, name: str, context: Tensor, x: Tensor) -> Tensor:
+        """The end of an attention block with input x, of the heads' contexts."""
         output = self.linear(context, name, ("o",))
-        return self.post(f"{name}_Wo", output, x, self.config.transformer_postprocess), first_head
+        return self.post(f"{name}_Wo", output, x, self.config.transformer_postprocess)
 
     def recurrent_inputs(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and forget gates of a recurrent block with input x [B, T, d]."""
@@ -133,11 +133,12 @@ class Blocks(ABC):
     def feed_forward(self, name: str, x: Tensor) -> Tensor:
         """A whole feed-forward block."""
         normal = self.pre(f"{name}_ffn", x, self.config.transformer_preprocess)
-        hidden = self._activate(self.linear(normal, name, ("1",)))
+        hidden = self.activate(self.linear(normal, name, ("1",)))
         output = self.linear(self.dropout(hidden, self.config.transformer_dropout_ffn), name, ("2",))
         return self.post(f"{name}_ffn", output, x, self.config.transformer_postprocess)
 
-    def _activate(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
+        """The activation between the two products of a feed-forward block."""
         if self.config.transformer_ffn_activation == "relu":
             return functional.relu(x)
         if self.config.transformer_ffn_activation == "swish":

@@ -63,10 +63,9 @@ class ModelConfig:
 
     `dim_vocabs` are the sizes of the source and target vocabularies. The operations around a block are strings of
     letters applied from left to right: d dropout, a add the block's input, n layer normalisation. A decoder with
-    `transformer_decoder_autoreg` rnn and `dec_cell` ssru (Kim et al., 2019) has a simpler simple recurrent unit in place
-    of self-attention. `transformer_tied_layers` names, for each decoder layer, the layer whose parameters it uses, as
-    (1, 1, 3, 3). Raises UserError, naming the option, for values that contradict each other and for architectures that
-    are not supported.
+    `transformer_decoder_autoreg` rnn and `dec_cell` ssru has recurrent units in place of self-attention (see `ssru`).
+    `transformer_tied_layers` names, for each decoder layer, the layer whose parameters it uses, as (1, 1, 3, 3). Raises
+    UserError, naming the option, for values that contradict each other and for architectures that are not supported.
     """
 
     dim_vocabs: tuple[int, int]
@@ -135,8 +134,8 @@ class ModelConfig:
         tied = self.transformer_tied_layers
         if tied and (len(tied) != self.dec_depth or not all(1 <= layer <= self.dec_depth for layer in tied)):
             raise UserError(
-                f"transformer-tied-layers {list(tied)}: one number from 1 to {self.dec_depth} is needed for each of the "
-                f"{self.dec_depth} decoder layers"
+                f"transformer-tied-layers {list(tied)}: one number from 1 to {self.dec_depth} is needed for each of "
+                f"the {self.dec_depth} decoder layers"
             )
 
     def _check_operations(self) -> None:

@@ -21,6 +21,7 @@ from pipeline.model.ssru import ssru_step
 from pipeline.model.transformer import Transformer
 
 _FIRST_ROOM = 64  # places for keys and values at first; doubled whenever they are full
+_SHORT = 40  # sources of fewer pieces are faster in plain products than in a fused kernel of attention
 VOCAB_BLOCK = 64  # the output layer's width is a multiple of it
 
 
@@ -52,7 +53,7 @@ def _can_pack(weight: Tensor) -> bool:
         return False
     if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return weight.dtype == torch.float32 and torch._C._has_mkldnn
 
 
 @dataclass
@@ -153,10 +154,45 @@ class InferenceModel(Blocks):
     def linear(self, x: Tensor, name: str, suffixes: tuple[str, ...]) -> Tensor:
         return self._projections[name, suffixes](x)
 
+    def encode(self, src_ids: Tensor, src_mask: Tensor, hidden: list[Tensor] | None = None) -> Tensor:
+        """As the trained model's, but only real positions [N, d] are multiplied, and padding is zero."""
+        if hidden is not None:
+            raise ValueError("hidden states are for training: use the Transformer")
+        sentences, length = src_ids.shape
+        real = src_mask.flatten().nonzero().squeeze(1)
+        padded = len(real) < src_mask.numel()
+        mask = additive_mask(src_mask)[:, None, None, :] if padded else None
+
+        def spread(rows: Tensor) -> Tensor:
+            if padded:
+                rows = rows.new_zeros((src_mask.numel(), rows.shape[-1])).index_copy_(0, real, rows)
+            return rows.view(sentences, length, -1)
+
+        def gathered(matrix: Tensor) -> Tensor:
+            rows = matrix.flatten(0, 1)
+            return rows[real] if padded else rows
+
+        x = stack_input = gathered(self.place("encoder", self.lookup("encoder", src_ids), 0))
+        for layer in self.config.encoder_layers:
+            name = f"{layer}_self"
+            normal = self.pre(f"{name}_Wo", x, self.config.transformer_preprocess)
+            projected = torch.chunk(spread(self.linear(normal, name, ("q", "k", "v"))), 3, dim=-1)
+            query, keys, values = (self.split_heads(part) for part in projected)
+            if length < _SHORT:
+                context, _ = self.attend(query, keys, values, mask)
+            else:
+                fused = functional.scaled_dot_product_attention(
+                    query, keys, values, None if mask is None else mask.to(query.dtype)
+                )
+                context = fused.transpose(1, 2).flatten(2)
+            x = self.attended(name, gathered(context), x)
+            x = self.feed_forward(f"{layer}_ffn", x)
+        return spread(self.post("encoder_top", x, stack_input, self.config.transformer_postprocess_top))
+
     def output_layer(self, banned: Sequence[int], candidates: Tensor | None = None) -> Projection:
         """States [..., d] to scores [..., V'] of all target pieces, or of the candidates (ids [C]) alone.
 
-        V' is rounded up to a multiple of VOCAB_BLOCK. Banned pieces score -inf, and so do the columns that are no piece.
+        V' is rounded up to a multiple of VOCAB_BLOCK. Banned pieces and the columns that are no piece score -inf.
         """
         weight, bias = self._output
         ids = torch.arange(len(weight), device=weight.device) if candidates is None else candidates
@@ -198,8 +234,8 @@ class InferenceModel(Blocks):
         for number, layer in enumerate(self.config.decoder_layers):
             if self.config.is_recurrent:
                 name = f"{layer}_rnn"
-                state.recurrent[number] = ssru_step(*self.recurrent_inputs(name, x), state.recurrent[number])
-                x = self.recurrent_output(name, state.recurrent[number], x)
+                recurrent = ssru_step(*self.recurrent_inputs(name, x), state.recurrent[number])
+                state.recurrent[number], x = recurrent, self.recurrent_output(name, recurrent, x)
             else:
                 x = self._attend_past(f"{layer}_self", x, state, state.past[number])
             x, _ = self.attention(f"{layer}_context", x, state.src_mask, state.source[number])
@@ -215,5 +251,5 @@ class InferenceModel(Blocks):
         past.keys[:, :, state.places : end] = keys
         past.values[:, :, state.places : end] = values
         mask = None if state.lineage is None else state.lineage.unsqueeze(1)
-        output, _ = self.attend(name, x, query, (past.keys[:, :, :end], past.values[:, :, :end]), mask)
-        return output
+        context, _ = self.attend(query, past.keys[:, :, :end], past.values[:, :, :end], mask)
+        return self.attended(name, context, x)

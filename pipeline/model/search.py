@@ -44,8 +44,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.top_k < 0 or not 0 < self.temperature < math.inf:
             raise UserError(
-                f"sampling among the best {self.top_k} at temperature {self.temperature}: the number must be at least 0 "
-                "(0 samples among all) and the temperature above 0"
+                f"sampling among the best {self.top_k} at temperature {self.temperature}: the number must be at least "
+                "0 (0 samples among all) and the temperature above 0"
             )
 
 
@@ -280,7 +280,7 @@ def best_pieces(log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Looking for the blocks that hold them first is several times faster than one `topk` over a vocabulary: a block's
     maximum is a vector instruction.
     """
-    blocks = log_probs.unflatten(-1, (-1, VOCAB_BLOCK))
+    blocks = log_probs.view(*log_probs.shape[:-1], -1, VOCAB_BLOCK)
     if blocks.shape[-2] <= count:
         return log_probs.topk(count)
     held = blocks.amax(-1).topk(count).indices

@@ -16,7 +16,7 @@ def ssru_states(x: Tensor, forget: Tensor) -> Tensor:
     One elementwise operation per position in each direction, in float32 whatever the autocast: products of gates, with
     which the recurrence could be computed in parallel, underflow after some dozens of positions.
     """
-    states: Tensor = _Recurrence.apply(x.float(), forget.float())
+    states: Tensor = _Recurrence.apply(x.float(), forget.float())  # type: ignore[no-untyped-call]
     return states
 
 

@@ -13,11 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.model.blocks import FIRST_POSITIONS, LAYER_NORM_EPSILON, Blocks, additive_mask, sinusoidal_positions
+from pipeline.model.blocks import (
+    FIRST_POSITIONS,
+    LAYER_NORM_EPSILON,
+    MASKED,
+    Blocks,
+    additive_mask,
+    sinusoidal_positions,
+)
 from pipeline.model.config import ModelConfig
 from pipeline.model.ssru import ssru_states
 
-__all__ = ["LAYER_NORM_EPSILON", "Transformer", "parameter_shapes", "sinusoidal_positions"]
+__all__ = ["LAYER_NORM_EPSILON", "MASKED", "Transformer", "parameter_shapes", "sinusoidal_positions"]
 
 
 class Transformer(Blocks, nn.Module):

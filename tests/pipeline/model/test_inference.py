@@ -38,7 +38,9 @@ def test_steps_equal_whole_targets(changes):
     expected = model.logits(model.decode(trg, memory, src_mask)[0])
 
     incremental = InferenceModel(model)
-    torch.testing.assert_close(incremental.encode(src, src_mask), memory, **LOGITS)
+    found = incremental.encode(src, src_mask)
+    torch.testing.assert_close(found[src_mask], memory[src_mask], **LOGITS)
+    assert (found[~src_mask] == 0).all()
     state = incremental.start(memory, src_mask)
     steps = [incremental.step(None, state)]
     steps += [incremental.step(trg[:, place : place + 1], state) for place in range(trg.shape[1] - 1)]
@@ -67,6 +69,14 @@ def test_hypotheses_of_a_sentence_have_pasts_of_their_own(changes, monkeypatch):
     states = incremental.step(torch.tensor([[20, 21, 22], [23, 24, 25]]), state)
     lines = [[[5, 11, 20], [5, 10, 21], [5, 11, 22]], [[9, 14, 23], [8, 15, 24], [8, 15, 25]]]
     torch.testing.assert_close(states, hypotheses(model, memory[[0, 2]], src_mask[[0, 2]], lines), **LOGITS)
+
+
+@pytest.mark.parametrize("lengths", [[50, 9, 41], [45, 45], [7, 7]])
+def test_sources_of_any_lengths(lengths):
+    model = tiny_model()
+    src, src_mask = padded([torch.randint(2, 400, (length,)).tolist() for length in lengths])
+    found = InferenceModel(model).encode(src, src_mask)
+    torch.testing.assert_close(found[src_mask], model.encode(src, src_mask)[src_mask], **LOGITS)
 
 
 def test_the_output_layer_can_be_of_some_pieces_only():
