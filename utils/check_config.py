@@ -4,17 +4,26 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from limbeck_taskgraph.config_file import ConfigError
+from limbeck_taskgraph.parameters import distillation_values
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.clean.languages import base_language, identifier_codes
 from pipeline.clean.rules import check_overrides
 from pipeline.common.errors import UserError
 from pipeline.data.names import split_dataset
 from pipeline.model.decoding import decoding_options
-from pipeline.train.options import parse_options
+from pipeline.train.distillation import (
+    RECIPE_OPTIONS,
+    check_same_every_time,
+    chosen_layers,
+    layer_pairs,
+    parse_distillation,
+    parse_initialisation,
+)
+from pipeline.train.options import TrainingOptions, parse_options
 
 
 def check_values(config: TrainingConfig) -> None:
-    """Check languages, data set names, cleaning rules, training and decoding options.
+    """Check languages, data set names, cleaning rules, distillation, training and decoding options.
 
     Raises ConfigError with a line for each that is wrong: the key's path and what the step says of it.
     """
@@ -33,6 +42,7 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
     yield "experiment.cleaning.default", partial(check_overrides, cleaning.default)
     for name, rules in cleaning.datasets.items():
         yield f"experiment.cleaning.datasets.{name}", partial(check_overrides, rules)
+    yield "experiment.distillation", partial(_check_distillation, config)
     presets = {
         "training-backward": ("backward", config.marian_args.training_backward),
         "training-teacher": ("teacher", config.marian_args.training_teacher),
@@ -44,6 +54,44 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
     for key, values in config.marian_args.model_dump(by_alias=True).items():
         if key.startswith("decoding-"):
             yield f"marian-args.{key}", partial(decoding_options, values)
+
+
+def _check_distillation(config: TrainingConfig) -> None:
+    given, initialise = distillation_values(config.experiment.distillation.model_dump(by_alias=True))
+    distillation, initialisation = parse_distillation(given), parse_initialisation(initialise)
+    try:
+        student = parse_options(
+            f"student-{config.experiment.student_model}",
+            {**RECIPE_OPTIONS.get(distillation.recipe, {}), **config.marian_args.training_student},
+        )
+        teacher = parse_options("teacher", config.marian_args.training_teacher)
+    except UserError:
+        return  # said where they stand
+    if distillation.top_k:
+        check_same_every_time(student)
+    if distillation.hidden_weights and config.experiment.teacher_ensemble > 1:
+        raise UserError("hidden states can be compared with one teacher, but teacher-ensemble is above 1")
+    depths = {
+        "encoder": (student.enc_depth, teacher.enc_depth),
+        "decoder": (student.dec_depth, teacher.dec_depth),
+    }
+    for side in distillation.hidden_weights:
+        layer_pairs(distillation.layer_map, side, *depths[side])
+    if initialise:
+        _check_same_shape(student, teacher)
+        chosen_layers(initialisation.encoder_layers, "encoder", *depths["encoder"])
+        chosen_layers(initialisation.decoder_layers, "decoder", *depths["decoder"])
+
+
+def _check_same_shape(student: TrainingOptions, teacher: TrainingOptions) -> None:
+    """Raise UserError unless layers of the teacher can be copied into the student."""
+    for name in ("dim_emb", "transformer_dim_ffn", "transformer_heads"):
+        here, there = getattr(student, name), getattr(teacher, name)
+        if here != there:
+            raise UserError(
+                f"initialise copies layers, but the teacher has {name.replace('_', '-')} {there} and the student "
+                f"{here}: give both the same under marian-args.training-teacher or training-student"
+            )
 
 
 def _check_language(locale: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.errors import UserError
+from pipeline.train.options import TrainingOptions
 
 HIDDEN_LOSSES = ("cosine", "mse")
 SIDES = ("encoder", "decoder")
@@ -181,6 +182,21 @@ def _check(distillation: Distillation, given: set[str]) -> None:
     wrong = [problem for problem, holds in problems.items() if holds]
     if wrong:
         raise UserError(f"distillation ({d.recipe}): {'; '.join(wrong)}")
+
+
+def check_same_every_time(options: TrainingOptions) -> None:
+    """Raise UserError when sentences would be cut otherwise than they were for stored distributions."""
+    changing = {
+        "sentencepiece-alphas": any(options.sentencepiece_alphas),
+        "max-length-crop": options.max_length_crop,
+    }
+    wrong = [name for name, changes in changing.items() if changes]
+    if wrong:
+        raise UserError(
+            f"stored distributions (top-k) are of each piece of the whole sentence as it is usually cut, but "
+            f"{' and '.join(wrong)} would change the pieces: switch {'them' if len(wrong) > 1 else 'it'} off "
+            "(marian-args, or --options '{\"sentencepiece-alphas\": 0}'), or let a teacher run along"
+        )
 
 
 def layer_pairs(layer_map: LayerMap, side: str, student_depth: int, teacher_depth: int) -> list[tuple[int, int]]:

@@ -1,9 +1,12 @@
 """The parameters that taskgraph renders from: its own, plus the training config."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from taskgraph.parameters import extend_parameters_schema
 from taskgraph.util.schema import Schema
+
+from pipeline.train.distillation import parse_distillation
 
 DEFAULT_FILTER_FRACTION = 0.05
 
@@ -25,11 +28,40 @@ def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
         "src": experiment["src"],
         "trg": experiment["trg"],
         "derived": {
+            **_derived_of_distillation(experiment["distillation"], training_config["marian-args"]["training-student"]),
             "filter-fraction": fraction,
             "backward-model": bool(fraction or datasets["mono-trg"] or "backward" in training_config["target-stage"]),
             "several-teachers": experiment["teacher-ensemble"] > 1,
             "decoding-student": {"beam-size": 1},
-            "wandb-project": f"{experiment['src']}-{experiment['trg']}" if training_config["wandb-publication"] else None,
+            "wandb-project": f"{experiment['src']}-{experiment['trg']}"
+            if training_config["wandb-publication"]
+            else None,
             "wandb-run": experiment["name"],
         },
     }
+
+
+def _derived_of_distillation(section: Mapping[str, Any], student_options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the student is told of its distillation, and what it needs for it."""
+    given, initialise = distillation_values(section)
+    distillation = parse_distillation(given)
+    stores = distillation.top_k > 0
+    return {
+        "distillation": None if given == {"recipe": "sequence"} else given,
+        "initialise": initialise or None,
+        "student-meets-teacher": distillation.needs_teacher or bool(initialise),
+        "reads-distilled": "distilled" in distillation.corpora,
+        "reads-original": "original" in distillation.corpora,
+        "reads-original-alone": distillation.corpora == ("original",),
+        "top-k": distillation.top_k,
+        "top-k-distilled": stores and "distilled" in distillation.corpora,
+        "top-k-original": stores and "original" in distillation.corpora,
+        "student-max-length": student_options.get("max-length"),
+    }
+
+
+def distillation_values(section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is given of `experiment.distillation`, and of its `initialise`, without the keys that are not."""
+    given = {key: value for key, value in section.items() if value is not None}
+    initialise = given.pop("initialise", {})
+    return given, {key: value for key, value in initialise.items() if value is not None}

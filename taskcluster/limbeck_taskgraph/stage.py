@@ -58,6 +58,8 @@ class StageSchema(Schema):
     variables: dict[str, str] = {}  # noqa: RUF012
     # Name in templates -> artifact type; "?" at its end: goes without when nothing makes it.
     inputs: dict[str, str] = {}  # noqa: RUF012
+    # Name of an input -> a dotted name; the stage goes without that input when the value is empty, false or 0.
+    inputs_only_if: dict[str, str] = {}  # noqa: RUF012
     # Artifact types; a template may stand for a list of them.
     outputs: list[str] = []  # noqa: RUF012
     run: RunSchema | None = None
@@ -103,6 +105,10 @@ def resolve_inputs(config: TransformConfig, stages: Iterator[Stage]) -> Iterator
     for stage in stages:
         resolved: dict[str, list[Any]] = {}
         for name, wanted in stage.get("inputs", {}).items():
+            condition = stage.get("inputs-only-if", {}).get(name)
+            if condition and not look_up(condition, stage["context"]):
+                resolved[name] = []
+                continue
             makers = _makers(config, catalogue[wanted.rstrip("?")], stage["variables"])
             if not makers and not wanted.endswith("?"):
                 break

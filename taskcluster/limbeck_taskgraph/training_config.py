@@ -47,6 +47,7 @@ Dataset = Annotated[str, AfterValidator(_check_dataset)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
 MarianValue = str | int | float | bool | list[str | int | float | bool]
 
 
@@ -83,6 +84,53 @@ class Cleaning(Section):
     datasets: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="the same for one data set, by its name as listed under datasets"
     )
+
+
+LayerChoice = str | list[int]
+
+
+class Initialise(Section):
+    encoder_layers: LayerChoice | None = Field(
+        default=None,
+        description="the teacher's encoder layers that the student begins with: all, alternating, every N, first, "
+        "last, or a list from 1. With any key of initialise it begins with its (first) teacher's parameters",
+    )
+    decoder_layers: LayerChoice | None = Field(default=None, description="the same for the decoder")
+    freeze: list[Literal["embeddings", "encoder", "decoder"]] | None = Field(
+        default=None, description="parts of the student that keep the teacher's parameters"
+    )
+
+
+class Distillation(Section):
+    recipe: Literal["sequence", "word", "interpolation", "hybrid", "triple", "low-data"] = Field(
+        default="sequence", description="how the student is taught, see distillation.md; the keys below win over it"
+    )
+    nll_weight: Weight | None = Field(default=None, description="weight of the likelihood of the targets")
+    word_kd_weight: Weight | None = Field(
+        default=None, description="weight of the divergence from the teacher's distribution over each piece"
+    )
+    temperature: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="temperature at which those distributions are compared"
+    )
+    top_k: Positive | None = Field(
+        default=None,
+        description="store the teacher's likeliest pieces once, so many for each target piece, and learn from these "
+        "instead of from a teacher that runs along",
+    )
+    encoder_hidden_weight: Weight | None = Field(
+        default=None, description="weight of the difference between encoder layers of teacher and student"
+    )
+    decoder_hidden_weight: Weight | None = Field(default=None, description="the same for the decoder")
+    hidden_loss: Literal["cosine", "mse"] | None = Field(default=None, description="how layers are compared")
+    layer_map: str | dict[str, list[int]] | None = Field(
+        default=None,
+        description="which layers are compared: even, last, or for encoder and decoder the teacher's layer for each of "
+        "the student's (0: none)",
+    )
+    original_fraction: Threshold | None = Field(
+        default=None, description="share of sentence pairs from the original corpus; the others are distilled"
+    )
+    initialise: Initialise = Field(default_factory=Initialise)
 
 
 class Experiment(Section):
@@ -125,6 +173,7 @@ class Experiment(Section):
         description="the worst fraction of the distilled corpus to drop, as judged by the backward model. Default: "
         "0.05 when the run has a backward model anyway (for mono-trg), otherwise 0; a number asks for a backward model",
     )
+    distillation: Distillation = Field(default_factory=Distillation)
     opuscleaner_mode: Literal["custom", "defaults"] = Field(
         default="defaults", description="accepted from existing configs; Limbeck cleans by experiment.cleaning"
     )
