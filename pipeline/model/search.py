@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.common.errors import UserError
-from pipeline.model.decoding import LENGTH_FACTOR, LONGEST
+from pipeline.model.decoding import LENGTH_FACTOR, LONGEST, Sampling
 from pipeline.model.ensemble import Ensemble
 from pipeline.model.inference import VOCAB_BLOCK, InferenceModel
 from pipeline.model.transformer import Transformer
@@ -30,23 +30,6 @@ class Hypothesis:
 
     ids: list[int]
     score: float
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Draw every piece at random instead of searching: among the `top_k` likeliest (0: all), from probabilities of
-    logits divided by `temperature`. One seed gives the same translations of the same batch on the same machine."""
-
-    top_k: int = 0
-    temperature: float = 1.0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.top_k < 0 or not 0 < self.temperature < math.inf:
-            raise UserError(
-                f"sampling among the best {self.top_k} at temperature {self.temperature}: the number must be at least "
-                "0 (0 samples among all) and the temperature above 0"
-            )
 
 
 def longest_translation(source_length: int, factor: float = LENGTH_FACTOR, max_length: int = LONGEST) -> int:

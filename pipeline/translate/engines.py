@@ -1,5 +1,8 @@
-"""What translates a batch: CTranslate2 for one model, the torch beam search for an ensemble."""
+"""What translates a batch: CTranslate2 for one model; the torch search for what CTranslate2 does not do, which is an
+ensemble, a recurrent decoder, and samples that come out the same every time."""
 
+import dataclasses
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,12 +11,15 @@ from typing import Protocol
 import torch
 
 from pipeline.common.errors import UserError
-from pipeline.model.decoding import DecodingOptions
+from pipeline.model.decoding import DecodingOptions, Sampling
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
+from pipeline.model.inference import InferenceModel
 from pipeline.model.search import Hypothesis, beam_search, longest_translation
 from pipeline.model.vocab import EOS_ID, Vocab
+
+logger = logging.getLogger(__name__)
 
 Batch = Sequence[Sequence[int]]
 Result = Callable[[], list[list[Hypothesis]]]
@@ -23,6 +29,7 @@ class Engine(Protocol):
     """Translates batches of ids (without the end of sentence, at least one each)."""
 
     description: str  # for people
+    cpu_batch: int  # sentences of a batch on a processor
 
     def submit(self, sources: Batch) -> Result:
         """Begin a batch. The call that comes back waits for its hypotheses, best first, for each source."""
@@ -40,8 +47,13 @@ def make_engine(
     if options.precision == "float16" and not has_gpu():
         raise UserError("precision float16 needs a GPU, and there is none here: use float32, or int8 for one model")
     if len(models) == 1:
-        return CTranslate2Engine(models[0], vocab_paths, vocabs, options, n)
-    return EnsembleEngine(models, vocabs, options, n)
+        if npz.load_config(models[0]).is_recurrent:
+            logger.info("CTranslate2 has no recurrent decoder (SSRU): the torch search translates instead")
+        elif options.sampling:
+            logger.info("the torch search translates: its samples are the same whenever they are drawn")
+        else:
+            return CTranslate2Engine(models[0], vocab_paths, vocabs, options, n)
+    return TorchEngine(models, vocabs, options, n)
 
 
 class CTranslate2Engine:
@@ -53,8 +65,10 @@ class CTranslate2Engine:
         threads, device = (1, "cuda") if has_gpu() else (cpu_threads(), "cpu")
         with tempfile.TemporaryDirectory(prefix="ctranslate2-") as folder:
             directory = Path(folder) / "model"
-            ctranslate2_format.save(model, *vocab_paths, directory, options.precision)
+            ctranslate2_format.save(npz.load(model), directory, vocab_paths, options.precision)
             self._translator = ctranslate2_format.load(directory, threads, device=device)
+        # Larger batches fall out of a processor's caches.
+        self.cpu_batch = 16 if options.precision == "int8" else 32
         self._options, self._n = options, n
         self._source_pieces = vocabs[0].all_pieces
         self._target_ids = {piece: number for number, piece in enumerate(vocabs[1].all_pieces)}
@@ -80,23 +94,31 @@ class CTranslate2Engine:
         return [Hypothesis([self._target_ids[piece] for piece in pieces], score) for pieces, score in pairs]
 
 
-class EnsembleEngine:
-    """Several models that vote, in torch."""
+class TorchEngine:
+    """One model, or several that vote, in torch."""
+
+    cpu_batch = 32
 
     def __init__(self, models: Sequence[Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions, n: int) -> None:
         if options.precision == "int8":
-            raise UserError("precision int8 is for one model: an ensemble computes in float32, or float16 on a GPU")
+            raise UserError(
+                "precision int8 is for one model that CTranslate2 can translate with: an ensemble, a recurrent decoder "
+                "(SSRU) and sampling compute in float32, or float16 on a GPU"
+            )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._models = [npz.load(path).to(self._device) for path in models]
-        for path, model in zip(models, self._models, strict=True):
+        loaded = [npz.load(path).to(self._device) for path in models]
+        for path, model in zip(models, loaded, strict=True):
             if model.config.dim_vocabs != (len(vocabs[0]), len(vocabs[1])):
                 raise UserError(
                     f"{path} was trained with vocabularies of {list(model.config.dim_vocabs)} pieces, but the ones "
                     f"given have {[len(vocabs[0]), len(vocabs[1])]}"
                 )
+        half = options.precision == "float16"
+        self._models = [InferenceModel(model, torch.float16 if half else torch.float32) for model in loaded]
         torch.set_num_threads(cpu_threads())
-        self._options, self._n = options, n
-        self.description = f"torch, {options.precision}, {self._device.type}, {len(models)} models"
+        self._options, self._n, self._batches = options, n, 0
+        count = "one model" if len(models) == 1 else f"{len(models)} models"
+        self.description = f"torch, {options.precision}, {self._device.type}, {count}"
 
     def submit(self, sources: Batch) -> Result:
         return lambda: self._translate(sources)
@@ -105,15 +127,22 @@ class EnsembleEngine:
         rows = [torch.tensor([*source, EOS_ID]) for source in sources]
         src_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         src_mask = torch.arange(src_ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-        half = self._options.precision == "float16"
-        with torch.autocast(self._device.type, dtype=torch.float16 if half else None, enabled=half):
-            return beam_search(
-                self._models,
-                src_ids.to(self._device),
-                src_mask.to(self._device),
-                self._options.beam_size,
-                self._options.normalize,
-                self._options.max_length_factor,
-                n_best=self._n,
-                allow_unk=self._options.allow_unk,
-            )
+        return beam_search(
+            self._models,
+            src_ids.to(self._device),
+            src_mask.to(self._device),
+            self._options.beam_size,
+            self._options.normalize,
+            self._options.max_length_factor,
+            n_best=self._n,
+            allow_unk=self._options.allow_unk,
+            sampling=self._sampling(),
+        )
+
+    def _sampling(self) -> Sampling | None:
+        """Each batch has a seed of its own, or the same sentence would get the same translation in all of them."""
+        sampling = self._options.sampling
+        if sampling is None:
+            return None
+        self._batches += 1
+        return dataclasses.replace(sampling, seed=sampling.seed + self._batches)

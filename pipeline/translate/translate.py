@@ -32,7 +32,6 @@ EXAMPLE = """example:
 """
 
 BLOCK = 20_000  # lines sorted by length together
-CPU_BATCH = {"float32": 32, "int8": 16}  # sentences; larger batches fall out of a processor's caches
 
 
 def translate(
@@ -76,7 +75,7 @@ def _translate_block(
     """Hypotheses of every source of a block, in its order; one empty hypothesis for an empty source."""
     found: list[list[Hypothesis]] = [[Hypothesis([], 0.0)] for _ in sources]
     places = [place for place, source in enumerate(sources) if source]
-    most = len(places) if has_gpu() else CPU_BATCH[options.precision]
+    most = len(places) if has_gpu() else engine.cpu_batch
     waiting: list[tuple[list[int], Result]] = []
     for members in length_batches([len(sources[place]) + 1 for place in places], most, options.mini_batch_words):
         batch = [places[member] for member in members]

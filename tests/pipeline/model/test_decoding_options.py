@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from pipeline.common.errors import UserError
-from pipeline.model.decoding import DecodingOptions, decoding_options
+from pipeline.model.decoding import DecodingOptions, Sampling, decoding_options
 
 
 def test_options_are_taken_by_their_names():
@@ -31,6 +31,28 @@ def test_defaults_give_way_to_what_is_given():
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "sampling"),
+    [
+        (True, Sampling()),
+        ("full", Sampling()),
+        ("full 0.8", Sampling(temperature=0.8)),
+        ("topk 10", Sampling(10)),
+        (["topk", 10, 0.5], Sampling(10, 0.5)),
+        (False, None),
+    ],
+)
+def test_sampling_is_spelt_as_in_marian(value, sampling):
+    assert decoding_options({"output-sampling": value, "beam-size": 1}).sampling == sampling
+
+
+def test_the_seed_is_that_of_the_samples():
+    options = decoding_options({"output-sampling": "topk 10", "beam-size": 1, "seed": 7})
+    assert options.sampling == Sampling(10, 1.0, 7)
+    assert options.to_json()["sampling"] == {"top_k": 10, "temperature": 1.0, "seed": 7}
+    assert "sampling" not in DecodingOptions().to_json()
+
+
 def test_options_of_layout_are_named_in_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         assert decoding_options({"maxi-batch": 1000, "workspace": 8000, "mini-batch": 64}) == DecodingOptions()
@@ -53,6 +75,10 @@ def test_options_of_layout_are_named_in_a_warning(caplog):
         ({"precision": "int4"}, "float32, float16, int8"),
         ({"allow-unk": 1}, "true or false"),
         ({"word-penalty": 0.5}, "word-penalty"),
+        ({"output-sampling": "top 5", "beam-size": 1}, "'topk 10'"),
+        ({"output-sampling": "topk 0.5", "beam-size": 1}, "'topk 10'"),
+        ({"output-sampling": "full 0", "beam-size": 1}, "temperature above 0"),
+        ({"output-sampling": "full"}, "needs beam-size 1, found 4"),
         ([4], "must be a mapping"),
     ],
 )

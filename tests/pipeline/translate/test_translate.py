@@ -72,6 +72,29 @@ def test_nbest_lists_have_as_many_lines_as_the_beam_is_wide(tmp_path):
     assert rows[-3:] == [(10, "", 0.0)] * 3
 
 
+def test_a_recurrent_decoder_is_translated_with_torch_and_the_log_says_so(tmp_path, caplog):
+    model = trained_model(transformer_decoder_autoreg="rnn", dec_cell="ssru")
+    path, _ = write_tiny(tmp_path, model)
+    with caplog.at_level(logging.INFO):
+        found = run(tmp_path, SENTENCES, models=[path])
+    assert "CTranslate2 has no recurrent decoder (SSRU): the torch search translates instead" in caplog.text
+    vocab = tiny_vocab()
+    expected = beam_search([model], *padded(vocab.encode(SENTENCES)), 4)
+    assert found == vocab.decode([hypotheses[0].ids for hypotheses in expected])
+    with pytest.raises(UserError, match=r"recurrent decoder \(SSRU\) and sampling compute in float32"):
+        run(tmp_path, SENTENCES, "--options", '{"precision": "int8"}', models=[path])
+
+
+def test_samples_are_repeatable_and_differ_between_batches(tmp_path):
+    def sample(seed):
+        options = f'{{"output-sampling": "topk 20", "beam-size": 1, "seed": {seed}}}'
+        return run(tmp_path, [SENTENCES[0]] * 70, "--options", options)
+
+    found = sample(1)
+    assert found == sample(1) != sample(2)
+    assert len(set(found[:32])) > 3 and found[:32] != found[32:64]
+
+
 def test_int8_translates_too(tmp_path):
     translations = run(tmp_path, SENTENCES, "--options", '{"precision": "int8", "beam-size": 1}')
     same = sum(map(str.__eq__, translations, expected(SENTENCES, 1)))
