@@ -148,7 +148,7 @@ def load_decoder(
     if models[0].is_dir():
         return CTranslate2Decoder(models[0], vocabs, options, threads)
     directory = temporary / "ctranslate2"
-    ctranslate2_format.save(models[0], src_vocab, trg_vocab, directory, quantization=None)
+    ctranslate2_format.save(npz.load(models[0]), directory, (src_vocab, trg_vocab))
     return CTranslate2Decoder(directory, vocabs, options, threads)
 
 

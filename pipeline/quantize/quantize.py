@@ -17,6 +17,7 @@ from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines, write_json
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
+from pipeline.model.formats import npz
 from pipeline.model.formats.directory import whole_directory
 from pipeline.model.hardware import cpu_threads
 from pipeline.model.search import longest_translation
@@ -39,7 +40,7 @@ def quantize(model: Path, vocab_paths: tuple[Path, Path], sample: Path | None, o
     if vocab_paths[0].name == vocab_paths[1].name and vocab_paths[0].read_bytes() != vocab_paths[1].read_bytes():
         raise UserError(f"the two vocabularies are both named {vocab_paths[0].name}: give them different names")
     with whole_directory(output_dir) as folder:
-        ctranslate2_format.save(model, *vocab_paths, folder, "int8")
+        ctranslate2_format.save(npz.load(model), folder, vocab_paths, "int8")
         for path in vocab_paths:
             shutil.copyfile(path, folder / path.name)
         if sample:
@@ -58,7 +59,7 @@ def compare(model: Path, vocab_paths: tuple[Path, Path], quantized: Path, sample
         raise UserError(f"{sample} holds no text to compare the quantized model on")
     with tempfile.TemporaryDirectory(prefix="ctranslate2-") as folder:
         directory = Path(folder) / "model"
-        ctranslate2_format.save(model, *vocab_paths, directory)
+        ctranslate2_format.save(npz.load(model), directory, vocab_paths)
         exact = _translate(directory, sources)
     identical = sum(one == other for one, other in zip(exact, _translate(quantized, sources), strict=True))
     report = logger.info if identical > len(sources) / 2 else logger.warning

@@ -19,6 +19,7 @@ from pipeline.common.files import count_lines, write_lines
 from pipeline.common.progress import Progress
 from pipeline.model.batches import length_batches
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
+from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
 from pipeline.model.vocab import Vocab
 
@@ -65,7 +66,7 @@ def _load(model: Path, vocab_paths: tuple[Path, Path]) -> Any:
     threads, device = (1, "cuda") if has_gpu() else (cpu_threads(), "cpu")
     with tempfile.TemporaryDirectory(prefix="ctranslate2-") as folder:
         directory = Path(folder) / "model"
-        ctranslate2_format.save(model, *vocab_paths, directory)
+        ctranslate2_format.save(npz.load(model), directory, vocab_paths)
         return ctranslate2_format.load(directory, threads, device=device)
 
 

@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,23 +20,46 @@ from pipeline.model.config import ModelConfig
 from pipeline.model.transformer import Transformer, parameter_shapes
 
 CONFIG_NAME = "special:model.yml"
+OUTPUT = "decoder_ff_logit_out_W"
+OUTPUT_BIAS = "decoder_ff_logit_out_b"
+OUTPUT_TRANSPOSED = "decoder_ff_logit_out_Wt"  # the same in newer files of Marian
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
 
 Array = np.ndarray[Any, Any]
 
 
-def save(model: Transformer, path: str | Path) -> None:
-    """Write a model: float32, whatever the type of its parameters; under a temporary name first."""
-    arrays = {name: value.detach().to("cpu", torch.float32).numpy() for name, value in model.named_parameters()}
-    save_arrays(arrays, model.config, path)
+def save(model: Transformer, path: str | Path, like: Mapping[str, Array] | None = None) -> None:
+    """Write a model: float32, whatever the type of its parameters; under a temporary name first.
+
+    `like` are the arrays of the file that the model was read from (`load_arrays`): shapes, the way round of the output
+    layer and the configuration's text stay as they are there, so that an unchanged model gives the same arrays.
+    Raises UserError when that file is of another architecture.
+    """
+    arrays = parameter_arrays(model)
+    if like is None:
+        save_arrays(arrays, model.config, path)
+        return
+    if _config(like, path) != model.config:
+        raise UserError(f"{path} cannot be written like a file of another architecture")
+    if OUTPUT_TRANSPOSED in like:
+        arrays[OUTPUT_TRANSPOSED] = arrays.pop(OUTPUT).T
+    arrays = {name: array.reshape(like[name].shape) for name, array in arrays.items()}
+    save_arrays(arrays, model.config, path, like[CONFIG_NAME].tobytes())
 
 
-def save_arrays(arrays: Mapping[str, Array], config: ModelConfig, path: str | Path) -> None:
-    """Write parameters (float32) under Marian's names, with their architecture."""
+def parameter_arrays(model: Transformer) -> dict[str, Array]:
+    """The parameters of a model under Marian's names, float32."""
+    return {name: value.detach().to("cpu", torch.float32).numpy() for name, value in model.named_parameters()}
+
+
+def save_arrays(
+    arrays: Mapping[str, Array], config: ModelConfig, path: str | Path, config_text: bytes | None = None
+) -> None:
+    """Write parameters (float32) under Marian's names, with their architecture, or its text as it is to be written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = np.frombuffer(config.to_yaml().encode("utf-8") + b"\0", dtype=np.int8)
+    text = np.frombuffer(config_text or config.to_yaml().encode("utf-8") + b"\0", dtype=np.int8)
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
             for name in sorted(arrays):
@@ -59,10 +82,17 @@ def _write_entry(file: zipfile.ZipFile, name: str, array: Array) -> None:
 def load(path: str | Path) -> Transformer:
     """Read a model, in evaluation mode. Raises UserError when the file is not a whole Marian model of a supported
     architecture."""
-    arrays = load_arrays(path)
-    config = _config(arrays, path)
+    return from_arrays(load_arrays(path), path)
+
+
+def from_arrays(arrays: Mapping[str, Array], path: str | Path) -> Transformer:
+    """The model of a file's arrays; `path` names the file in errors."""
+    return assemble(_config(arrays, path), _parameters(arrays), path)
+
+
+def assemble(config: ModelConfig, found: Mapping[str, Array], path: str | Path) -> Transformer:
+    """A model of an architecture and all its parameters, in evaluation mode; `path` names their source in errors."""
     model = Transformer(config)
-    found = _parameters(arrays)
     expected = parameter_shapes(config)
     if found.keys() != expected.keys():
         missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
@@ -81,10 +111,13 @@ def load_config(path: str | Path) -> ModelConfig:
     return _config(load_arrays(path, only=CONFIG_NAME), path)
 
 
-def load_arrays(path: str | Path, only: str | None = None) -> dict[str, Array]:
-    """The arrays of a model file under their names, or only one of them. Raises UserError when it is no such file."""
+def load_arrays(path: str | Path, only: str | None = None, content: IO[bytes] | None = None) -> dict[str, Array]:
+    """The arrays of a model file under their names, or only one of them; with `content`, of a file that is open.
+
+    Raises UserError when it is no such file.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content or path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files if only in (None, name)}
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
@@ -108,7 +141,7 @@ def _parameters(arrays: Mapping[str, Array]) -> dict[str, Array]:
         if name.startswith("special:") or name == "Wpos" or name.endswith("_QuantMultA"):
             continue
         matrix = np.asarray(array.reshape(1, -1) if array.ndim == 1 else array, dtype=np.float32)
-        if name == "decoder_ff_logit_out_Wt":  # the untied output layer is stored either way round
-            name, matrix = "decoder_ff_logit_out_W", np.ascontiguousarray(matrix.T)
+        if name == OUTPUT_TRANSPOSED:
+            name, matrix = OUTPUT, np.ascontiguousarray(matrix.T)
         found[name] = matrix
     return found

@@ -56,7 +56,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model = Transformer(config)
         model.init_parameters(seed)
         npz.save(model, path)
-    ctranslate2.save(paths[0], vocab, vocab, folder / "int8", quantization="int8")
+    ctranslate2.save(npz.load(paths[0]), folder / "int8", (vocab, vocab), "int8")
     return {"first": paths[0], "second": paths[1], "int8": folder / "int8", "vocab": vocab}
 
 

@@ -15,7 +15,7 @@ import sentencepiece
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines, write_lines
 from pipeline.evaluate.evaluate import main
-from pipeline.model.formats import ctranslate2
+from pipeline.model.formats import ctranslate2, npz
 
 Evaluate = Callable[..., dict[str, Any]]
 pytestmark = pytest.mark.usefixtures("short_measurements")
@@ -72,7 +72,7 @@ def test_the_files_keep_the_test_sets_lines_and_order(
     assert metrics["sentences"] == 6
 
     # Every line is what CTranslate2 makes of that very source, translated alone.
-    ctranslate2.save(models["first"], models["vocab"], models["vocab"], tmp_path / "float32")
+    ctranslate2.save(npz.load(models["first"]), tmp_path / "float32", (models["vocab"], models["vocab"]))
     translator = ctranslate2.load(tmp_path / "float32")
     processor = sentencepiece.SentencePieceProcessor(model_file=str(models["vocab"]))
     for source, hypothesis in zip(read_lines(test_set[0]), read_lines(out / "toy.de.zst"), strict=True):

@@ -1,6 +1,7 @@
 """CTranslate2 directories compute what torch computes."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from tiny_model import padded, tiny_files, tiny_model, toy_pairs, trained_files,
 
 from pipeline.common.errors import UserError
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
+from pipeline.model.parity import Sample
 from pipeline.model.search import beam_search, longest_translation
 from pipeline.model.vocab import Vocab
 
@@ -31,9 +33,9 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("changes", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_float32_agrees_with_torch(tmp_path, changes):
     model = trained_model(**changes)
-    npz_path, vocab_path = write_tiny(tmp_path, model)
+    _, vocab_path = write_tiny(tmp_path, model)
     vocab = Vocab.load(vocab_path)
-    ctranslate2_format.save(npz_path, vocab_path, vocab_path, tmp_path / "ct2")
+    ctranslate2_format.save(model, tmp_path / "ct2", (vocab_path, vocab_path))
     translator = ctranslate2_format.load(tmp_path / "ct2")
     sources, targets = zip(*toy_pairs(40, seed=2), strict=True)
     src, src_mask = padded(vocab.encode(sources))
@@ -62,12 +64,12 @@ def test_float32_agrees_with_torch(tmp_path, changes):
 
 
 def test_int8_is_smaller_and_near(tmp_path):
-    npz_path, vocab_path = trained_files()
+    vocab_path = trained_files()[1]
     vocab = Vocab.load(vocab_path)
     sources, targets = zip(*toy_pairs(20, seed=2), strict=True)
     scores = []
     for quantization in (None, "int8"):
-        ctranslate2_format.save(npz_path, vocab_path, vocab_path, tmp_path / str(quantization), quantization)
+        ctranslate2_format.save(trained_model(), tmp_path / str(quantization), (vocab_path, vocab_path), quantization)
         translator = ctranslate2_format.load(tmp_path / str(quantization))
         results = translator.score_batch(vocab.pieces(sources), vocab.pieces(targets))
         scores.append(torch.tensor([sum(result.log_probs) / len(result.log_probs) for result in results]))
@@ -76,10 +78,19 @@ def test_int8_is_smaller_and_near(tmp_path):
     assert 0 < (scores[0] - scores[1]).abs().mean() < 0.2
 
 
+def test_the_model_stays_as_it_was(tmp_path):
+    vocab_path = tiny_files()[1]
+    model = tiny_model()
+    for quantization in ("float32", "int8", "float16"):
+        ctranslate2_format.save(model, tmp_path / "ct2", (vocab_path, vocab_path), quantization)
+    for name, parameter in tiny_model().named_parameters():
+        assert torch.equal(parameter, model.get_parameter(name))
+
+
 def test_the_directory_is_whole_and_can_be_written_again(tmp_path):
-    npz_path, vocab_path = tiny_files()
+    vocab_path = tiny_files()[1]
     for _ in range(2):
-        ctranslate2_format.save(npz_path, vocab_path, vocab_path, tmp_path / "ct2")
+        ctranslate2_format.save(tiny_model(), tmp_path / "ct2", (vocab_path, vocab_path))
     assert sorted(path.name for path in (tmp_path / "ct2").iterdir()) == [
         "config.json",
         "model.bin",
@@ -89,19 +100,51 @@ def test_the_directory_is_whole_and_can_be_written_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ct2"]
 
 
+def test_tied_decoder_layers_are_written_out(tmp_path):
+    vocab_path = tiny_files()[1]
+    model = trained_model(transformer_tied_layers=(1, 1))
+    sample = sample_of(Vocab.load(vocab_path))
+    ctranslate2_format.save(model, tmp_path / "ct2", (vocab_path, vocab_path), sample=sample)
+    separate = ctranslate2_format.load(tmp_path / "ct2")
+    assert separate.translate_batch([["▁"]])[0].hypotheses
+
+
+def test_the_comparison_is_shown_and_can_fail(tmp_path, caplog, monkeypatch):
+    vocab_path = tiny_files()[1]
+    sample = sample_of(Vocab.load(vocab_path))
+    with caplog.at_level(logging.INFO):
+        ctranslate2_format.save(trained_model(), tmp_path / "ct2", (vocab_path, vocab_path), sample=sample)
+        ctranslate2_format.save(trained_model(), tmp_path / "int8", (vocab_path, vocab_path), "int8", sample)
+    exact, rounded = caplog.messages
+    assert "CTranslate2 float32 against torch on 40 toy sentences: log-probabilities of" in exact
+    assert "greedy translations identical 40/40, beam-4 40/40" in exact and "CTranslate2 int8 against torch" in rounded
+    # As CTranslate2's own converter has it.
+    monkeypatch.setattr(ctranslate2_format, "sinusoidal_positions", lambda length, dim: torch.zeros(length, dim))
+    with pytest.raises(UserError, match=r"CTranslate2 float32 does not compute the same model .*differ by at most"):
+        ctranslate2_format.save(trained_model(), tmp_path / "bad", (vocab_path, vocab_path), sample=sample)
+    assert not (tmp_path / "bad").exists()
+
+
 def test_what_cannot_be_converted(tmp_path):
-    npz_path, vocab_path = tiny_files()
-    odd, _ = write_tiny(tmp_path, tiny_model(transformer_postprocess="da"))
+    vocab_path = tiny_files()[1]
+    vocabs = (vocab_path, vocab_path)
     with pytest.raises(UserError, match="'da'"):
-        ctranslate2_format.save(odd, vocab_path, vocab_path, tmp_path / "ct2")
-    smaller, _ = write_tiny(tmp_path, tiny_model(dim_vocabs=(200, 200)))
-    with pytest.raises(UserError, match="400 pieces, but the model"):
-        ctranslate2_format.save(smaller, vocab_path, vocab_path, tmp_path / "ct2")
+        ctranslate2_format.save(tiny_model(transformer_postprocess="da"), tmp_path / "ct2", vocabs)
+    with pytest.raises(UserError, match=r"recurrent decoder .* Marian and Bergamot, the browser's engine, can"):
+        ssru = tiny_model(transformer_decoder_autoreg="rnn", dec_cell="ssru")
+        ctranslate2_format.save(ssru, tmp_path / "ct2", vocabs)
+    with pytest.raises(UserError, match="400 pieces, but the model was trained with 200"):
+        ctranslate2_format.save(tiny_model(dim_vocabs=(200, 200)), tmp_path / "ct2", vocabs)
     with pytest.raises(UserError, match="int4"):
-        ctranslate2_format.save(npz_path, vocab_path, vocab_path, tmp_path / "ct2", "int4")
+        ctranslate2_format.save(tiny_model(), tmp_path / "ct2", vocabs, "int4")
     assert not (tmp_path / "ct2").exists()
     with pytest.raises(UserError, match=r"no model\.bin"):
         ctranslate2_format.load(tmp_path)
     (tmp_path / "model.bin").write_bytes(b"not a model")
     with pytest.raises(UserError, match="cannot load"):
         ctranslate2_format.load(tmp_path)
+
+
+def sample_of(vocab):
+    texts = [source for source, _ in toy_pairs(40, seed=2)]
+    return Sample(vocab.encode(texts, add_eos=False), "40 toy sentences", texts)
