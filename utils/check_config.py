@@ -1,7 +1,8 @@
 """What only the pipeline's steps know of a config's values, checked before anything runs instead of hours later."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from limbeck_taskgraph.config_file import ConfigError
 from limbeck_taskgraph.parameters import distillation_values
@@ -19,7 +20,10 @@ from pipeline.train.distillation import (
     parse_distillation,
     parse_initialisation,
 )
-from pipeline.train.options import TrainingOptions, parse_options
+from pipeline.train.options import TrainingOptions, model_config, parse_options
+
+# Target stages that make the student a CTranslate2 model.
+_CTRANSLATE2_STAGES = ("all-pipeline", "distillation-student-model-quantize", "evaluate-quantized", "export")
 
 
 def check_values(config: TrainingConfig) -> None:
@@ -49,7 +53,7 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
         "training-student": (f"student-{config.experiment.student_model}", config.marian_args.training_student),
     }
     for key, (preset, options) in presets.items():
-        yield f"marian-args.{key}", partial(parse_options, preset, options)
+        yield f"marian-args.{key}", partial(_check_training, config, key, preset, options)
 
     for key, values in config.marian_args.model_dump(by_alias=True).items():
         if key.startswith("decoding-"):
@@ -92,6 +96,24 @@ def _check_same_shape(student: TrainingOptions, teacher: TrainingOptions) -> Non
                 f"initialise copies layers, but the teacher has {name.replace('_', '-')} {there} and the student "
                 f"{here}: give both the same under marian-args.training-teacher or training-student"
             )
+
+
+def _check_training(config: TrainingConfig, key: str, preset: str, values: Mapping[str, Any]) -> None:
+    options, experiment = parse_options(preset, values), config.experiment
+    sizes = (experiment.spm_vocab_size, experiment.spm_vocab_size)
+    model = model_config(options, sizes, shared_vocab=not experiment.spm_vocab_split)
+    if not model.is_recurrent:
+        return
+    if key == "training-backward":
+        raise UserError(
+            "transformer-decoder-autoreg rnn: the backward model scores and translates by CTranslate2, which has no "
+            "recurrent decoder (SSRU): use self-attention"
+        )
+    if key == "training-student" and config.target_stage in _CTRANSLATE2_STAGES:
+        raise UserError(
+            "transformer-decoder-autoreg rnn: the 8-bit model and the export are CTranslate2's, which has no recurrent "
+            "decoder (SSRU): use self-attention, or a target-stage before them, such as evaluate-student"
+        )
 
 
 def _check_language(locale: str) -> None:

@@ -58,10 +58,9 @@ class CTranslate2Decoder:
         return [[self._target_ids[piece] for piece in result.hypotheses[0]] for result in results]
 
 
-class EnsembleDecoder:
-    """Several model.npz that search together, in torch, with as many threads as torch was told to use."""
+class TorchDecoder:
+    """One model.npz, or several that search together, in torch, with as many threads as torch was told to use."""
 
-    engine = "torch ensemble"
     batches_at_once = 1
 
     def __init__(self, models: Sequence[Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions) -> None:
@@ -75,6 +74,7 @@ class EnsembleDecoder:
                 )
         self._models = [npz.load(path).eval() for path in models]
         self._options = options
+        self.engine = "torch ensemble" if len(models) > 1 else "torch"
 
     @torch.inference_mode()
     def decode(self, sources: Sequence[list[int]]) -> list[list[int]]:

@@ -20,7 +20,7 @@ from pipeline.common.command import json_argument, run_command
 from pipeline.common.corpus import read_parallel, write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
-from pipeline.evaluate.decoders import CTranslate2Decoder, Decoder, EnsembleDecoder, Translator
+from pipeline.evaluate.decoders import CTranslate2Decoder, Decoder, TorchDecoder, Translator
 from pipeline.evaluate.scoring import bleu, chrf
 from pipeline.evaluate.speed import measure_speed
 from pipeline.model.decoding import LONGEST, DecodingOptions, decoding_options
@@ -136,6 +136,8 @@ def load_decoder(
 ) -> Decoder:
     """The decoder of one model (a model.npz is converted into `temporary`), or of an ensemble.
 
+    What CTranslate2 has no decoder for (an ensemble, a recurrent decoder) is translated by torch.
+
     Raises UserError on a path that is neither, vocabularies of other sizes, or an ensemble with a directory.
     """
     for path in models:
@@ -144,9 +146,11 @@ def load_decoder(
     if len(models) > 1:
         if directory := next(filter(Path.is_dir, models), None):
             raise UserError(f"{directory} is a directory: the models of an ensemble must be model.npz files")
-        return EnsembleDecoder(models, vocabs, options)
+        return TorchDecoder(models, vocabs, options)
     if models[0].is_dir():
         return CTranslate2Decoder(models[0], vocabs, options, threads)
+    if npz.load_config(models[0]).is_recurrent:
+        return TorchDecoder(models, vocabs, options)
     directory = temporary / "ctranslate2"
     ctranslate2_format.save(npz.load(models[0]), directory, (src_vocab, trg_vocab))
     return CTranslate2Decoder(directory, vocabs, options, threads)

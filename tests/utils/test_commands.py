@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from limbeck_taskgraph.config_file import ConfigError
+from utils.check_config import check_values
 from utils.cli import COMMANDS
 
 
@@ -102,6 +104,24 @@ def test_relative_paths_of_data_sets_are_those_of_the_person(make_config: Any, t
     assert f"file_{tmp_path}/data/a.[LANG].gz" in importing["task"]["payload"]["command"][0][-1]
     cleaning = next(task for label, task in tasks.items() if label.startswith("corpus-clean-parallel-file-a"))
     assert '"max-words": 7' in cleaning["task"]["payload"]["command"][0][-1]
+
+
+def test_an_architecture_that_cannot_go_on_is_refused_before_anything_runs(make_config: Any) -> None:
+    recurrent = {"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru"}
+
+    def problem(target: str, **sections: dict[str, Any]) -> str:
+        config = make_config(
+            marian_args={name.replace("_", "-"): values for name, values in sections.items()}, target_stage=target
+        )
+        with pytest.raises(ConfigError) as raised:
+            check_values(config)
+        return str(raised.value)
+
+    assert "use self-attention, or a target-stage before them" in problem("all-pipeline", training_student=recurrent)
+    assert "marian-args.training-backward: transformer-decoder" in problem("export", training_backward=recurrent)
+    assert "dec-cell" in problem("export", training_teacher={"transformer-decoder-autoreg": "rnn"})
+    assert "multiple of the number of heads" in problem("export", training_teacher={"transformer-heads": 7})
+    check_values(make_config(marian_args={"training-student": recurrent}, target_stage="evaluate-student"))
 
 
 def test_float16_without_a_gpu_is_refused_before_anything_runs(make_config: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A tiny model with random weights, its vocabulary, and a small test set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ REFERENCES = [
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two model.npz of one shape, an 8-bit directory of the first, and their joint vocabulary."""
+    """Two model.npz of one shape, one with a recurrent decoder, an 8-bit directory of the first, their vocabulary."""
     folder = tmp_path_factory.mktemp("models")
     text = folder / "text"
     text.write_text("\n".join([*SOURCES, *REFERENCES] * 3), encoding="utf-8")
@@ -57,7 +58,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model.init_parameters(seed)
         npz.save(model, path)
     ctranslate2.save(npz.load(paths[0]), folder / "int8", (vocab, vocab), "int8")
-    return {"first": paths[0], "second": paths[1], "int8": folder / "int8", "vocab": vocab}
+    recurrent = Transformer(replace(config, transformer_decoder_autoreg="rnn", dec_cell="ssru"))
+    recurrent.init_parameters(3)
+    npz.save(recurrent, folder / "recurrent.npz")
+    return {
+        "first": paths[0],
+        "second": paths[1],
+        "recurrent": folder / "recurrent.npz",
+        "int8": folder / "int8",
+        "vocab": vocab,
+    }
 
 
 @pytest.fixture

@@ -99,6 +99,13 @@ def test_an_int8_directory(evaluate: Evaluate, models: dict[str, Path]) -> None:
     assert metrics["size-bytes"] == sum(file.stat().st_size for file in models["int8"].iterdir())
 
 
+def test_a_recurrent_model_is_translated_by_torch(evaluate: Evaluate, models: dict[str, Path]) -> None:
+    metrics = evaluate("recurrent")
+    assert metrics["engine"] == "torch"
+    assert metrics["speed"]["words-per-second"] > 0
+    assert metrics["parameters"] < evaluate("first")["parameters"]
+
+
 def test_an_ensemble_of_one_model_twice_translates_like_that_model(evaluate: Evaluate, tmp_path: Path) -> None:
     options = '{"beam-size": 4}'
     single = evaluate("first", options=options)
