@@ -55,7 +55,7 @@ def translate(
             sources = vocabs[0].encode(block, add_eos=False)
             cut += sum(len(source) >= options.max_length for source in sources)
             sources = [source[: options.max_length - 1] for source in sources]
-            hypotheses = _translate_block(engine, sources, options, progress)
+            hypotheses = translate_block(engine, sources, options, progress)
             first = output.lines // n_best
             for number, found in enumerate(hypotheses, start=first):
                 _write(output, number, found, vocabs[1], n_best, nbest)
@@ -69,7 +69,7 @@ def translate(
     return cut
 
 
-def _translate_block(
+def translate_block(
     engine: Engine, sources: Sequence[list[int]], options: DecodingOptions, progress: Progress
 ) -> list[list[Hypothesis]]:
     """Hypotheses of every source of a block, in its order; one empty hypothesis for an empty source."""
