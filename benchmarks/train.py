@@ -29,10 +29,12 @@ from torch.nn import functional
 from pipeline.model.transformer import Transformer
 from pipeline.train.batches import PairSizes, Pool
 from pipeline.train.compute import Compute, choose_compute
-from pipeline.train.data import DataPosition, Update
+from pipeline.train.data import Update
+from pipeline.train.mixture import DataPosition
 from pipeline.train.objective import Objective
 from pipeline.train.optimizer import make_optimizer
 from pipeline.train.options import TrainingOptions, model_config
+from pipeline.train.ragged import Ragged
 
 VOCAB = 8000
 EXAMPLE = """example:
@@ -94,8 +96,8 @@ def make_updates(count: int, words: int, seed: int = 1) -> list[Update]:
     src = np.clip(rng.lognormal(2.9, 0.6, pairs).astype(int), 3, 100)
     trg = np.clip(np.rint(src * np.exp(rng.normal(0.1, 0.2, pairs))).astype(int), 3, 100)
     pool = Pool(
-        [rng.integers(2, VOCAB, length).tolist() for length in src],
-        [rng.integers(2, VOCAB, length).tolist() for length in trg],
+        Ragged.of([rng.integers(2, VOCAB, length).tolist() for length in src]),
+        Ragged.of([rng.integers(2, VOCAB, length).tolist() for length in trg]),
         None,
     )
     packed = pool.pack(words)

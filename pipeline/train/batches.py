@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
-from itertools import chain
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Ints = NDArray[np.int64]
+from pipeline.train.ragged import Ints, Ragged
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,18 @@ class Batch:
             self.distributions.to(device) if self.distributions else None,
         )
 
+    def pinned(self) -> "Batch":
+        """In memory from which a GPU copies while others compute."""
+        alignment = self.alignment
+        return Batch(
+            self.src.pin_memory(),
+            self.src_mask.pin_memory(),
+            self.trg.pin_memory(),
+            self.trg_mask.pin_memory(),
+            Alignment(alignment.index.pin_memory(), alignment.weight.pin_memory()) if alignment else None,
+            self.distributions,
+        )
+
 
 @dataclass(frozen=True)
 class PairSizes:
@@ -84,27 +94,6 @@ class PairSizes:
         return PairSizes(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-class Ragged:
-    """Sequences of whole numbers of unequal length in one flat array: 4 bytes a number instead of 36 in a list."""
-
-    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
-        self.lengths: Ints = np.fromiter((len(sequence) for sequence in sequences), np.int64, len(sequences))
-        self.starts: Ints = np.concatenate(([0], np.cumsum(self.lengths)[:-1])) if len(sequences) else self.lengths
-        self.flat = np.fromiter(chain.from_iterable(sequences), np.int32, int(self.lengths.sum()))
-
-    def padded(self, rows: Ints) -> tuple[Tensor, Tensor]:
-        """Rows as a matrix of ids, zero where there is nothing, and its mask."""
-        lengths = self.lengths[rows, None]
-        columns = np.arange(lengths.max())
-        mask = columns < lengths
-        index = np.minimum(self.starts[rows, None] + columns, len(self.flat) - 1)
-        return torch.from_numpy(np.where(mask, self.flat[index], 0).astype(np.int64)), torch.from_numpy(mask)
-
-    def joined(self, rows: Ints) -> Ints:
-        """The numbers of several rows one after the other."""
-        return np.concatenate([self.flat[self.starts[row] : self.starts[row] + self.lengths[row]] for row in rows])
-
-
 class Pool:
     """Encoded pairs among which batches are formed.
 
@@ -112,17 +101,11 @@ class Pool:
     as source position, target position, source position, …; a pair may have none.
     """
 
-    def __init__(
-        self,
-        src: Sequence[Sequence[int]],
-        trg: Sequence[Sequence[int]],
-        alignments: Sequence[Sequence[int]] | None,
-    ) -> None:
-        self.src, self.trg = Ragged(src), Ragged(trg)
-        self.alignments = Ragged(alignments) if alignments is not None else None
+    def __init__(self, src: Ragged, trg: Ragged, alignments: Ragged | None) -> None:
+        self.src, self.trg, self.alignments = src, trg, alignments
 
     def __len__(self) -> int:
-        return len(self.src.lengths)
+        return len(self.src)
 
     def pack(self, budget: int, max_rows: int = 0) -> list[Ints]:
         """Rows in batches of at most `budget` positions of the longer side (padding included) and `max_rows` rows.
@@ -157,14 +140,13 @@ class Pool:
         )
 
     def batch(self, rows: Ints) -> Batch:
-        src, src_mask = self.src.padded(rows)
-        trg, trg_mask = self.trg.padded(rows)
+        src, src_mask, trg, trg_mask = map(torch.from_numpy, (*self.src.padded(rows), *self.trg.padded(rows)))
         return Batch(src, src_mask, trg, trg_mask, self._alignment(rows, trg.shape[1]))
 
     def _alignment(self, rows: Ints, width: int) -> Alignment | None:
         if self.alignments is None:
             return None
-        points = self.alignments.joined(rows).reshape(-1, 2)
+        points = self.alignments.take(rows).flat.reshape(-1, 2).astype(np.int64)
         row = np.repeat(np.arange(len(rows)), self.alignments.lengths[rows] // 2)
         target = row * width + points[:, 1]
         weight = 1.0 / np.bincount(target, minlength=1)[target]

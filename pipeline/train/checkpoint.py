@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.common.errors import UserError
 from pipeline.model.formats import npz
 from pipeline.model.transformer import Transformer
-from pipeline.train.data import DataPosition
+from pipeline.train.mixture import DataPosition
 from pipeline.train.schedule import Progress
 
 logger = logging.getLogger(__name__)

@@ -1,49 +1,39 @@
 """The stream of training updates: corpora read, mixed, encoded and batched, from any position on."""
 
+import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from queue import Queue
 from typing import Any, TypeVar
 
 import numpy as np
 
 from pipeline.common.errors import UserError
-from pipeline.train.batches import Batch, Ints, PairSizes, Pool, grouped
-from pipeline.train.curriculum import Stage, next_corpus
-from pipeline.train.encoding import EncodedPair, Encoder
+from pipeline.train.batches import Batch, PairSizes, Pool, grouped
+from pipeline.train.curriculum import Stage
+from pipeline.train.encoded import EncodedCorpus
+from pipeline.train.encoding import EncodedRows
+from pipeline.train.mixture import Chunk, DataPosition, Mixture
 from pipeline.train.options import TrainingOptions
-from pipeline.train.shuffle import ReadingPosition, Row, ShuffledCorpus
+from pipeline.train.ragged import Ints
+from pipeline.train.shuffle import Corpus, TextCorpus
+from pipeline.train.workers import EncodingWorkers, Task
 
 logger = logging.getLogger(__name__)
 
-_CHUNK_ROWS = 512
+_UPDATES_AHEAD = 4
+_ROUND_CHUNKS = 4  # that each process encodes before all exchange theirs
+_SECONDS_TO_END = 10.0
 _END = object()
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class DataPosition:
-    """Where the stream stands: in which stage, behind which rows of each corpus the current pool begins, which pool it
-    is, and how many of its updates were consumed.
-    """
-
-    stage: int = 0
-    taken: dict[str, int] = field(default_factory=dict)
-    readers: dict[str, ReadingPosition] = field(default_factory=dict)
-    pool: int = 0
-    update: int = 0
-
-    def to_yaml(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_yaml(cls, values: dict[str, Any]) -> "DataPosition":
-        readers = {name: ReadingPosition(**position) for name, position in values["readers"].items()}
-        return cls(**{**values, "readers": readers})
+Exchange = Callable[[Any], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,100 +48,178 @@ class Update:
     position: DataPosition
 
 
+def open_corpora(
+    named: Mapping[str, tuple[Path, ...]],
+    folder: Path,
+    seed: int,
+    workers: EncodingWorkers,
+    interruption_point: Callable[[], None] = lambda: None,
+) -> list[Corpus[Any]]:
+    """Corpora by name: as text when encoding has something random in it, otherwise encoded once and for all.
+
+    `folder` takes their copies; processes that train together have one each. Raises UserError for corpora that are
+    empty, damaged or of unequal sides.
+    """
+    seeds = {name: (seed, number) for number, name in enumerate(named)}
+    if workers.encoder.varies:
+        return [TextCorpus(name, paths, folder, seeds[name], interruption_point) for name, paths in named.items()]
+    return [
+        EncodedCorpus(name, paths, folder, seeds[name], workers, interruption_point) for name, paths in named.items()
+    ]
+
+
 class TrainingData:
     """Endless updates from one or more corpora, following a curriculum.
 
-    Pairs are read into pools of `maxi-batch` updates (fewer at first, so that training begins at once), encoded and
-    packed by length; the batches of a pool are shuffled. A pool ends with the epoch of the main corpus (the first one)
-    and with a stage. Everything random is derived from the seed and the position, so a stream that is
-    begun at the position of an update goes on exactly behind it. One thread prepares the next pool while the current
-    one is consumed.
+    Pairs are read in chunks of 512, encoded (unless the corpora are) by `workers`, and collected into pools of
+    `maxi-batch` updates (fewer at first, so that training begins at once), which are packed by length; the batches of a
+    pool are shuffled. A pool ends with the epoch of the main corpus (the first one) and with a stage. Everything random
+    is derived from the seed and the position, so a stream that is begun at the position of an update goes on exactly
+    behind it, whatever the number of workers. One thread prepares the next pool while the current one is consumed,
+    another the next few updates; `pinned` puts these where a GPU can fetch them by itself.
 
     Several processes, each told its `process` (rank, how many), read the same stream and take different pairs of each
-    update; together they see the pairs that one process would see.
+    update; together they see the pairs that one process would see. With `exchange`, which gives to all what each gave,
+    in the order of ranks, and which is called in a thread, each encodes only its part of the chunks.
     """
 
     def __init__(
         self,
-        corpora: Sequence[ShuffledCorpus],
+        corpora: Sequence[Corpus[Any]],
         stages: Sequence[Stage],
-        encoder: Encoder,
+        workers: EncodingWorkers,
         options: TrainingOptions,
         process: tuple[int, int] = (0, 1),
+        exchange: Exchange | None = None,
+        pinned: bool = False,
     ) -> None:
-        self.process = process
-        self.corpora = {corpus.name: corpus for corpus in corpora}
-        self.main = corpora[0]
-        self.stages, self.encoder, self.options = stages, encoder, options
-        self._stage = 0
-        self._taken: dict[str, int] = {}
-        self._left_out = self._read = 0
+        self.corpora, self.stages, self.workers, self.options = corpora, stages, workers, options
+        self.mixture = Mixture(corpora, stages)
+        self.process, self.exchange, self.pinned = process, exchange, pinned
+        self._stopped = threading.Event()
 
     def updates(self, position: DataPosition) -> Generator[Update, None, None]:
         """Updates from `position` on. Raises UserError when an epoch holds no pair that can be used."""
+        self._stopped.clear()
+        updates = in_background(self._updates(position), _UPDATES_AHEAD)
+        try:
+            yield from updates
+        finally:
+            self._stopped.set()
+            updates.close()
+            self.workers.close()
+
+    @property
+    def augmentation(self) -> dict[str, float]:
+        """The changes that are made to the text, by name, and their chances."""
+        augmenter = self.workers.encoder.augmenter
+        return augmenter.augmentation.to_yaml() if augmenter else {}
+
+    def remove_copies(self) -> None:
+        """Remove what was written beside the corpora: after the last update."""
+        for corpus in self.corpora:
+            corpus.close()
+
+    def _updates(self, position: DataPosition) -> Iterator[Update]:
         consumed = position.update
-        for prepared in in_background(self._prepared_pools(position)):
-            for index in range(consumed, len(prepared.groups)):
-                yield prepared.update(index, self.process)
-            consumed = 0
+        with contextlib.closing(in_background(self._pools(position))) as pools:
+            for prepared in pools:
+                for index in range(consumed, len(prepared.groups)):
+                    update = prepared.update(index, self.process)
+                    if self.pinned:
+                        update = dataclasses.replace(update, batches=[batch.pinned() for batch in update.batches])
+                    yield update
+                consumed = 0
 
-    def _prepared_pools(self, position: DataPosition) -> Iterator["_PreparedPool"]:
-        self._stage, self._taken = position.stage, dict(position.taken)
-        for name, corpus in self.corpora.items():
-            corpus.seek(position.readers.get(name, ReadingPosition()))
+    def _pools(self, position: DataPosition) -> Iterator["_PreparedPool"]:
         number = position.pool
-        while True:
-            start = self._position(number)
-            epochs_before = self.main.epochs
-            pool = self._read_pool(number)
-            groups = self._pack(pool, number)
-            yield _PreparedPool(pool, groups, start, epochs_before, self.main.epochs)
-            number += 1
+        left_out = read = 0
+        with contextlib.closing(self._encoded_chunks(position)) as chunks:
+            while held := self._read_pool(chunks, number):
+                rows = EncodedRows.concatenated([encoded for _, encoded in held])
+                usable = rows.usable()
+                left_out, read = left_out + len(rows) - len(usable), read + len(rows)
+                (first, _), (last, _) = held[0], held[-1]
+                if last.last:
+                    self._report_left_out(left_out, read)
+                    left_out = read = 0
+                pool = Pool(usable.src, usable.trg, usable.points)
+                start = dataclasses.replace(first.position, pool=number)
+                yield _PreparedPool(pool, self._pack(pool, number), start, first.epochs[0], last.epochs[1])
+                number += 1
 
-    def _position(self, number: int) -> DataPosition:
-        readers = {name: corpus.position for name, corpus in self.corpora.items()}
-        return DataPosition(self._stage, dict(self._taken), readers, number)
-
-    def _read_pool(self, number: int) -> Pool:
-        o = self.options
+    def _read_pool(self, chunks: Iterator[tuple[Chunk, EncodedRows]], number: int) -> list[tuple[Chunk, EncodedRows]]:
+        """The chunks of a pool; none when the stream was closed."""
         # 32 updates at first, twice as many each time: the first one need not wait for a large pool.
-        wanted = o.mini_batch_words * min(o.maxi_batch, 32 << min(number, 20))
-        pairs: list[EncodedPair] = []
-        positions, chunk, boundary = 0, 0, False
-        while positions < wanted and not boundary:
-            rows, boundary = self._read_rows(_CHUNK_ROWS)
-            for pair in self.encoder.encode(rows, (o.seed, number, chunk)):
-                if pair is not None:
-                    pairs.append(pair)
-                    positions += max(len(pair.src), len(pair.trg))
-                else:
-                    self._left_out += 1
-            self._read += len(rows)
-            chunk += 1
-            if boundary:
-                self._report_left_out()
-        return Pool(
-            [pair.src for pair in pairs],
-            [pair.trg for pair in pairs],
-            [pair.points for pair in pairs] if o.guided_alignment else None,
-        )
+        wanted = self.options.mini_batch_words * min(self.options.maxi_batch, 32 << min(number, 20))
+        held, positions = [], 0
+        for chunk, rows in chunks:
+            if self._stopped.is_set():
+                return []
+            held.append((chunk, rows))
+            positions += int(np.maximum(rows.src.lengths, rows.trg.lengths).sum())
+            if positions >= wanted or chunk.last:
+                return held
+        return []
 
-    def _read_rows(self, count: int) -> tuple[list[Row], bool]:
-        """At most `count` rows in the stage's mixture, and whether an epoch of the main corpus or the stage ended."""
-        rows: list[Row] = []
-        while len(rows) < count:
-            stage = self.stages[self._stage]
-            name = next_corpus(stage.weights, self._taken)
-            epoch = self.main.position.epoch
-            rows.append(next(self.corpora[name]))
-            self._taken[name] = self._taken.get(name, 0) + 1
-            ended = stage.until is not None and self.corpora[stage.until[0]].position.epoch >= stage.until[1]
-            if ended:
-                self._stage, self._taken = self._stage + 1, {}
-                logger.info(f"training: now reading {describe_stage(self.stages[self._stage])}")
-            if ended or self.main.position.epoch > epoch:
-                return rows, True
-        return rows, False
+    def _encoded_chunks(self, position: DataPosition) -> Generator[tuple[Chunk, EncodedRows], None, None]:
+        chunks = self.mixture.chunks(position)
+        if not self.workers.encoder.varies:
+            for chunk in chunks:
+                assert isinstance(chunk.rows, EncodedRows)
+                yield chunk, chunk.rows
+            return
+        if self.exchange:
+            yield from self._shared_chunks(chunks, self.exchange)
+            return
+        waiting: deque[Chunk] = deque()
+        with contextlib.closing(self.workers.encode_all(self._tasks(chunks, waiting, (0, 1)))) as encoded:
+            for rows in encoded:
+                yield waiting.popleft(), rows
+
+    def _tasks(self, chunks: Iterator[Chunk], waiting: deque[Chunk], process: tuple[int, int]) -> Iterator[Task]:
+        """Every so many-th chunk as a task for workers; all that are read are put among the waiting ones."""
+        rank, processes = process
+        while True:
+            read = list(islice(chunks, processes))
+            waiting.extend(read)
+            rows = read[rank].rows
+            assert isinstance(rows, list)
+            yield rows, (self.options.seed, read[rank].position.chunk)
+
+    def _shared_chunks(
+        self, chunks: Iterator[Chunk], exchange: Exchange
+    ) -> Generator[tuple[Chunk, EncodedRows], None, None]:
+        """Chunks of which this process encodes its part and gets the others from those that do.
+
+        Exchanges go on until one process has stopped, and that one takes part in one more to say so: none is left
+        waiting for another. An error is everybody's.
+        """
+        waiting: deque[Chunk] = deque()
+        encoded = self.workers.encode_all(self._tasks(chunks, waiting, self.process))
+        ended = False
+        try:
+            while True:
+                own: list[EncodedRows] = []
+                refusal = None
+                try:
+                    own = list(islice(encoded, _ROUND_CHUNKS))
+                except UserError as error:
+                    refusal = str(error)
+                given = exchange((self._stopped.is_set(), refusal, own))
+                ended = any(stopped or refused for stopped, refused, _ in given)
+                for _, refused, _ in given:
+                    if refused:
+                        raise UserError(refused)
+                if ended:
+                    return
+                for number in range(_ROUND_CHUNKS):
+                    for _, _, rows in given:
+                        yield waiting.popleft(), rows[number]
+        finally:
+            encoded.close()
+            if not ended:
+                exchange((True, None, []))
 
     def _pack(self, pool: Pool, number: int) -> list[Sequence[Ints]]:
         o = self.options
@@ -159,18 +227,18 @@ class TrainingData:
         order = np.random.default_rng([o.seed, number]).permutation(len(micro_batches))
         return list(grouped([micro_batches[index] for index in order], o.optimizer_delay))
 
-    def _report_left_out(self) -> None:
-        if self._left_out == self._read:
+    def _report_left_out(self, left_out: int, read: int) -> None:
+        if left_out == read:
+            names = ", ".join(corpus.name for corpus in self.corpora)
             raise UserError(
-                f"none of the {self._read:,} pairs read from {', '.join(self.corpora)} can be used: each is empty on "
-                f"one side or longer than max-length {self.options.max_length} pieces"
+                f"none of the {read:,} pairs read from {names} can be used: each is empty on one side or longer than "
+                f"max-length {self.options.max_length} pieces"
             )
-        if self._left_out:
+        if left_out:
             logger.info(
-                f"training: left out {self._left_out:,} of {self._read:,} pairs, empty or longer than "
+                f"training: left out {left_out:,} of {read:,} pairs, empty or longer than "
                 f"{self.options.max_length} pieces"
             )
-        self._left_out = self._read = 0
 
 
 @dataclass(frozen=True)
@@ -201,17 +269,12 @@ def share_of_process(groups: Sequence[Ints], rank: int, processes: int) -> list[
     return [rows[rank::processes] for rows in groups if len(rows) > rank]
 
 
-def describe_stage(stage: Stage) -> str:
-    """`0.6 original and 0.4 backtranslated until 2 epochs of backtranslated`."""
-    mixture = " and ".join(f"{weight:g} {name}" for name, weight in stage.weights.items())
-    until = f" until {stage.until[1]} epochs of {stage.until[0]}" if stage.until else ""
-    return mixture.removeprefix("1 ") + until
-
-
-def in_background(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Items made one ahead by a thread. What the thread raises is raised here; closing the iterator ends the thread."""
+def in_background(items: Iterator[Item], ahead: int = 1) -> Generator[Item, None, None]:
+    """Items made a few ahead by a thread. What the thread raises is raised here; closing the iterator closes `items`
+    and ends the thread.
+    """
     made: Queue[tuple[str, Any]] = Queue()
-    wanted = threading.Semaphore(1)
+    wanted = threading.Semaphore(ahead)
     stopped = threading.Event()
 
     def work() -> None:
@@ -226,6 +289,10 @@ def in_background(items: Iterator[Item]) -> Generator[Item, None, None]:
                     return
         except BaseException as error:
             made.put(("error", error))
+        finally:
+            if isinstance(items, Generator):
+                with contextlib.suppress(Exception):  # another process may have gone, which is not of interest now
+                    items.close()
 
     thread = threading.Thread(target=work, name="data", daemon=True)
     thread.start()
@@ -241,4 +308,5 @@ def in_background(items: Iterator[Item]) -> Generator[Item, None, None]:
     finally:
         stopped.set()
         wanted.release()
-        thread.join()
+        # Without end only where another process is waited for that has gone.
+        thread.join(_SECONDS_TO_END)

@@ -1,13 +1,20 @@
-"""Rows of a corpus into ids: SentencePiece with or without sampling, length limits, alignments of pieces."""
+"""Rows of a corpus into ids: augmentation, SentencePiece with or without sampling, length limits, alignments of pieces.
 
+Worker processes import this: nothing here may need torch.
+"""
+
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import sentencepiece
 
 from pipeline.model.vocab import EOS_ID
 from pipeline.train.alignments import Offsets, align_pieces
+from pipeline.train.augment.augmenter import Augmenter
+from pipeline.train.ragged import Ints, Ragged
 from pipeline.train.sampling import SubwordSampler
 from pipeline.train.shuffle import Row
 
@@ -21,12 +28,48 @@ class EncodedPair:
     points: list[int]
 
 
+_LEFT_OUT = EncodedPair([], [], [])
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Ids of both sides of some pairs, and their alignment points if they are wanted; pairs that are left out are empty
+    on both sides.
+    """
+
+    src: Ragged
+    trg: Ragged
+    points: Ragged | None
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["EncodedRows"]) -> "EncodedRows":
+        points = [part.points for part in parts if part.points is not None]
+        return cls(
+            Ragged.concatenated([part.src for part in parts]),
+            Ragged.concatenated([part.trg for part in parts]),
+            Ragged.concatenated(points) if points else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+    def take(self, rows: Ints) -> "EncodedRows":
+        points = self.points.take(rows) if self.points is not None else None
+        return EncodedRows(self.src.take(rows), self.trg.take(rows), points)
+
+    def usable(self) -> "EncodedRows":
+        """Without the pairs that are left out."""
+        lengths = self.src.lengths
+        return self if lengths.all() else self.take(np.flatnonzero(lengths))
+
+
 class Encoder:
-    """Encodes rows of (source, target) or (source, target, alignment points).
+    """Encodes rows of (source, target) or (source, target, alignment points). Can be pickled.
 
     `alphas` are the sampling factors of the two sides (smaller ones draw more varied segmentations; 0 takes the best).
     `max_length` is the longest allowed number of pieces, without the end of sentence; longer pairs are left out, or
-    cut when `crop` is set.
+    cut when `crop` is set. `aligned` tells whether points of pieces are made of points of words; rows may have points
+    for the augmenter alone.
     """
 
     def __init__(
@@ -35,13 +78,40 @@ class Encoder:
         alphas: Sequence[float] = (),
         max_length: int = 100,
         crop: bool = False,
+        aligned: bool = True,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.processors = processors
         self.samplers = [
             SubwordSampler(processor, alpha) if alpha else None
             for processor, alpha in zip(processors, (*alphas, 0.0, 0.0)[:2], strict=True)
         ]
-        self.max_length, self.crop = max_length, crop
+        self.max_length, self.crop, self.aligned = max_length, crop, aligned
+        self.augmenter = augmenter if augmenter and augmenter.augmentation else None
+        largest = max(max_length, *(processor.get_piece_size() for processor in processors))
+        self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.int32)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the same row may come out differently another time."""
+        return self.augmenter is not None or any(self.samplers)
+
+    def digest(self) -> str:
+        """Of all that decides what a row becomes when nothing is random."""
+        values = (self.max_length, self.crop, self.aligned, self.dtype.name)
+        models = [processor.serialized_model_proto() for processor in self.processors]
+        return hashlib.sha256(repr(values).encode() + b"".join(models)).hexdigest()
+
+    def encode_rows(self, rows: Sequence[Row], seed: Sequence[int]) -> EncodedRows:
+        """`encode`, after augmentation, in compact form."""
+        if self.augmenter:
+            rows = self.augmenter.augment(rows, random.Random(repr((*seed, "augmentation"))))
+        pairs = [pair or _LEFT_OUT for pair in self.encode(rows, seed)]
+        return EncodedRows(
+            Ragged.of([pair.src for pair in pairs], self.dtype),
+            Ragged.of([pair.trg for pair in pairs], self.dtype),
+            Ragged.of([pair.points for pair in pairs], self.dtype) if self.aligned else None,
+        )
 
     def encode(self, rows: Sequence[Row], seed: Sequence[int]) -> list[EncodedPair | None]:
         """Encode rows; None stands for a pair that is left out (too long, or empty on one side).
@@ -50,7 +120,7 @@ class Encoder:
         """
         if not rows:
             return []
-        aligned = len(rows[0]) == 3
+        aligned = self.aligned and len(rows[0]) == 3
         sides = [
             self._encode_side(side, [row[side] for row in rows], aligned, random.Random(repr((*seed, side))))
             for side in (0, 1)
@@ -80,7 +150,7 @@ class Encoder:
                 return None
             src_ids, trg_ids = src_ids[:limit], trg_ids[:limit]
         points: list[int] = []
-        if len(row) == 3:
+        if self.aligned and len(row) == 3:
             cells = align_pieces(row[2], row[0], row[1], src_offsets[:limit], trg_offsets[:limit])
             points = cells.ravel().tolist()
         return EncodedPair([*src_ids, EOS_ID], [*trg_ids, EOS_ID], points)

@@ -2,12 +2,15 @@
 
 import argparse
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.common.command import json_argument
 from pipeline.common.errors import UserError
+from pipeline.train.augment.augmenter import NO_AUGMENTATION, Augmentation, parse_augmentation
 from pipeline.train.distillation import (
     RECIPE_OPTIONS,
     Distillation,
@@ -17,12 +20,15 @@ from pipeline.train.distillation import (
 )
 from pipeline.train.options import TrainingOptions, load_presets, parse_options
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Job:
     """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files.
 
-    `initial` is a model to begin with, in the way of `initialisation`.
+    `initial` is a model to begin with, in the way of `initialisation`. `curriculum` is that of a config, or None for
+    what `teacher_mode` means; `data_workers` None leaves their number to the machine.
     """
 
     languages: tuple[str, str]
@@ -41,6 +47,9 @@ class Job:
     initial: Path | None
     initialisation: Initialisation
     profile: bool = False
+    curriculum: Any = None
+    augmentation: Augmentation = NO_AUGMENTATION
+    data_workers: int | None = None
 
 
 def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
@@ -116,6 +125,25 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         help="which layers of --init (or of the first --teacher) to begin with and what to freeze, such as "
         """'{"encoder-layers": "alternating", "decoder-layers": [1, 6], "freeze": ["embeddings"]}'""",
     )
+    add(
+        "--curriculum",
+        type=json_argument,
+        help="JSON of stages that mix the corpora by weight, the last one until training ends, such as "
+        """'[{"mix": {"original": 3, "backtranslated": 2}, "until": "2e of original"}, {"mix": {"original": 1}}]' """
+        "(default: by --teacher-mode)",
+    )
+    add(
+        "--augmentation",
+        type=lambda text: text if text in ("defaults", "none") else json_argument(text),
+        default="none",
+        help="changes made to the text at random: defaults, none, or JSON of changes and chances, such as "
+        """'{"upper-case": 0.07, "typos": 0.05}' (default: none)""",
+    )
+    add(
+        "--data-workers",
+        type=int,
+        help="processes that encode text beside the trainer (default: as many as feed the GPU; none without one)",
+    )
     add("--profile", action="store_true", help="write a trace of a few updates into the model directory")
     given = parser.parse_args(arguments)
 
@@ -139,7 +167,21 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
             raise UserError(
                 f"the corpus {name} is given twice: merge its files, or name them original and backtranslated"
             )
-        corpora[name] = tuple(Path(path) for path in paths[: 3 if options.guided_alignment else 2])
+        corpora[name] = tuple(Path(path) for path in paths)
+    augmentation = parse_augmentation(given.augmentation)
+    unaligned = [name for name, paths in corpora.items() if len(paths) < 3]
+    if unaligned and augmentation.tags:
+        if given.augmentation != "defaults":
+            raise UserError(f"augmentation: tags need word alignments, but the corpus {unaligned[0]} has none")
+        logger.warning(f"training: no inline noise (tags), as the corpus {unaligned[0]} has no word alignments")
+        augmentation = dataclasses.replace(augmentation, tags=0.0)
+    if not options.guided_alignment and not augmentation.tags:
+        corpora = {name: paths[:2] for name, paths in corpora.items()}
+    if given.data_workers is not None and given.data_workers < 0:
+        raise UserError(f"--data-workers {given.data_workers}: it must be 0 (none) or more")
+    curriculum = given.curriculum
+    if curriculum is None and given.distillation is not None:
+        curriculum = distillation.curriculum()
     initialisation = parse_initialisation({} if given.initialise is None else given.initialise)
     initial = given.init
     if given.initialise is not None and initial is None:
@@ -167,6 +209,9 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         output=given.output_dir,
         checkpoints=given.checkpoint_dir,
         profile=given.profile,
+        curriculum=curriculum,
+        augmentation=augmentation,
+        data_workers=given.data_workers,
         distillation=distillation,
         teachers=tuple(given.teacher) if distillation.needs_teacher else (),
         teacher_vocabs=tuple(given.teacher_vocab) if given.teacher_vocab else None,

@@ -46,6 +46,9 @@ class SubwordSampler:
         }
         self._alternatives = functools.lru_cache(_CACHED_WORDS)(self._find_alternatives)
 
+    def __reduce__(self) -> tuple[type["SubwordSampler"], tuple[sentencepiece.SentencePieceProcessor, float]]:
+        return SubwordSampler, (self.processor, self.alpha)
+
     def sample(
         self, pieces: list[str], ids: list[int], offsets: list[Offset], rng: random.Random
     ) -> tuple[list[int], list[Offset]]:

@@ -17,7 +17,6 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 import yaml
 
@@ -38,11 +37,10 @@ from pipeline.train.checkpoint import (
     save_checkpoint,
 )
 from pipeline.train.compute import choose_compute, choose_device
-from pipeline.train.curriculum import curriculum
-from pipeline.train.data import TrainingData, Update, describe_stage
+from pipeline.train.curriculum import describe_stage
+from pipeline.train.data import Update
 from pipeline.train.distiller import make_distiller, taught_by
 from pipeline.train.distributed import Processes, join_processes, leave_processes
-from pipeline.train.encoding import Encoder
 from pipeline.train.initialise import begin_model
 from pipeline.train.interruption import Interrupted, Interruption
 from pipeline.train.job import Job, parse_job
@@ -52,9 +50,9 @@ from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
 from pipeline.train.options import model_config
 from pipeline.train.output import file_digest, write_output
 from pipeline.train.profiling import Profiler
+from pipeline.train.reading import open_data
 from pipeline.train.report import TrainingLog, UpdateReport
 from pipeline.train.schedule import learning_rate
-from pipeline.train.shuffle import ShuffledCorpus
 from pipeline.train.tracking import asked_publisher
 from pipeline.train.utilisation import peak_operations
 from pipeline.train.validate import Validator, improved
@@ -103,18 +101,7 @@ class Trainer:
                 f"are longer than valid-max-length {self.options.valid_max_length} pieces"
             )
 
-        stages = curriculum(list(job.corpora), job.teacher_mode)
-        self.corpora = [
-            ShuffledCorpus(name, paths, self._own_folder(), (self.options.seed, number), interruption_point)
-            for number, (name, paths) in enumerate(job.corpora.items())
-        ]
-        encoder = Encoder(
-            (_processor(job.vocabs[0]), _processor(job.vocabs[1])),
-            self.options.sentencepiece_alphas,
-            self.options.max_length,
-            self.options.max_length_crop,
-        )
-        self.data = TrainingData(self.corpora, stages, encoder, self.options, (processes.rank, processes.count))
+        self.data = open_data(job, self._own_folder(), processes, self.compute, interruption_point)
 
         # Every process has the same parameters, but drops other units out.
         torch.manual_seed(self.options.seed + (processes.rank << 32))
@@ -127,8 +114,8 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info(
             f"training: {parameters / 1e6:.1f} million parameters on "
-            f"{', '.join(f'{corpus.rows:,} pairs {corpus.name}' for corpus in self.corpora)}, reading "
-            f"{', then '.join(describe_stage(stage) for stage in stages)}"
+            f"{', '.join(f'{corpus.rows:,} pairs {corpus.name}' for corpus in self.data.corpora)}, reading "
+            f"{', then '.join(describe_stage(stage) for stage in self.data.stages)}"
         )
 
         given = self.options.to_yaml()
@@ -139,8 +126,9 @@ class Trainer:
             "trg-vocab": digests[1],
             **taught_by(job),
             "exponential-smoothing": self.smoothed is not None,
-            "curriculum": [describe_stage(stage) for stage in stages],
-            **{f"rows of {corpus.name}": corpus.rows for corpus in self.corpora},
+            "curriculum": [describe_stage(stage) for stage in self.data.stages],
+            "augmentation": self.data.augmentation,
+            **{f"rows of {corpus.name}": corpus.rows for corpus in self.data.corpora},
         }
         self.state = self._continued() or TrainingState()
         self.saved = dataclasses.replace(self.state.progress)
@@ -200,8 +188,7 @@ class Trainer:
                 self.log.close()
         if self.processes.first:
             self._write_output()
-        for corpus in self.corpora:
-            corpus.close()
+        self.data.remove_copies()
 
     def _agree(self, stop: bool, save_due: bool) -> tuple[bool, bool]:
         """Whether any process was told to stop, and whether the first one, whose clock counts, wants to save."""
@@ -357,10 +344,6 @@ class Trainer:
             f"training: {state.progress.updates:,} updates, {state.progress.epochs:.1f} epochs in "
             f"{format_duration(state.seconds)}; best {job.best_metric} {state.best:.4g} at update {state.best_update:,}"
         )
-
-
-def _processor(vocab: Path) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(model_file=str(vocab))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

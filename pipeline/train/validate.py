@@ -16,11 +16,11 @@ from pipeline.common.progress import Progress
 from pipeline.model.search import beam_search
 from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
-from pipeline.train.batches import Ragged
 from pipeline.train.compute import Compute
 from pipeline.train.distributed import Processes
 from pipeline.train.loss import token_cross_entropy
 from pipeline.train.options import TrainingOptions
+from pipeline.train.ragged import Ragged
 
 _ALONE = Processes()
 TRANSLATION_METRICS = ("chrf", "bleu-detok")
@@ -61,7 +61,8 @@ class Validator:
             raise UserError(f"every pair of the devset is longer than valid-max-length {options.valid_max_length}")
         kept.sort(key=lambda index: (len(src[index]), len(trg[index])))
         self.references = [pairs[index][1] for index in kept]
-        self.src, self.trg = Ragged([src[index] for index in kept]), Ragged([trg[index] for index in kept])
+        self.src = Ragged.of([src[index] for index in kept])
+        self.trg = Ragged.of([trg[index] for index in kept])
         tokenize = {"zh": "zh"}.get(trg_language[:2], "char" if trg_language[:2] in _CHARACTER_LANGUAGES else "13a")
         self.scorers = {"chrf": sacrebleu.CHRF(), "bleu-detok": sacrebleu.BLEU(tokenize=tokenize)}
 
@@ -129,7 +130,7 @@ class Validator:
 
     def _tensors(self, side: Ragged, rows: list[int], compute: Compute) -> tuple[Tensor, Tensor]:
         self.interruption_point()
-        ids, mask = side.padded(np.array(rows))
+        ids, mask = map(torch.from_numpy, side.padded(np.array(rows)))
         return ids.to(compute.device), mask.to(compute.device)
 
 

@@ -49,6 +49,7 @@ class Augmentation:
         return suited
 
 
+NO_AUGMENTATION = Augmentation()
 DEFAULTS = Augmentation(upper_case=0.07, title_case=0.05, remove_end_punct=0.2, typos=0.05, noise=0.0005, tags=0.005)
 
 
@@ -58,7 +59,7 @@ def parse_augmentation(value: Any) -> Augmentation:
     Raises UserError for anything else.
     """
     if value in (None, "none", "defaults"):
-        return DEFAULTS if value == "defaults" else Augmentation()
+        return DEFAULTS if value == "defaults" else NO_AUGMENTATION
     names = [field.name.replace("_", "-") for field in dataclasses.fields(Augmentation)]
     if not isinstance(value, Mapping):
         raise UserError(f"augmentation: {value!r} is not defaults, none, or a mapping of {', '.join(names)} to chances")

@@ -4,12 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.train.batches import PairSizes, Pool
+from pipeline.train.ragged import Ragged
 
 
 def make_pool(lengths: list[tuple[int, int]], points: list[list[int]] | None = None) -> Pool:
     src = [[2 + (row + i) % 9 for i in range(s)] for row, (s, _) in enumerate(lengths)]
     trg = [[3 + (row + i) % 9 for i in range(t)] for row, (_, t) in enumerate(lengths)]
-    return Pool(src, trg, points)
+    return Pool(Ragged.of(src), Ragged.of(trg), Ragged.of(points) if points is not None else None)
 
 
 @given(
@@ -39,7 +40,7 @@ def test_padding_is_below_eight_percent() -> None:
 
 
 def test_a_batch_is_padded_and_masked() -> None:
-    pool = Pool([[5, 6, 0], [7, 0]], [[8, 0], [9, 9, 9, 0]], None)
+    pool = Pool(Ragged.of([[5, 6, 0], [7, 0]]), Ragged.of([[8, 0], [9, 9, 9, 0]]), None)
     batch = pool.batch(np.array([1, 0]))
     assert batch.src.tolist() == [[7, 0, 0], [5, 6, 0]]
     assert batch.src_mask.tolist() == [[True, True, False], [True, True, True]]

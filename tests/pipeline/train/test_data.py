@@ -8,11 +8,13 @@ import torch
 import yaml
 
 from pipeline.common.errors import UserError
+from pipeline.train.augment.augmenter import NO_AUGMENTATION, Augmentation, Augmenter
 from pipeline.train.curriculum import Stage, curriculum
-from pipeline.train.data import DataPosition, TrainingData, Update, in_background
+from pipeline.train.data import Exchange, TrainingData, Update, in_background, open_corpora
 from pipeline.train.encoding import Encoder
+from pipeline.train.mixture import DataPosition
 from pipeline.train.options import TrainingOptions
-from pipeline.train.shuffle import ShuffledCorpus
+from pipeline.train.workers import EncodingWorkers
 
 from .conftest import Files, make_pairs, train_vocab, write_rows
 
@@ -23,18 +25,24 @@ def make_data(
     vocabs: tuple[Path, Path],
     stages: list[Stage] | None = None,
     process: tuple[int, int] = (0, 1),
+    exchange: Exchange | None = None,
+    workers: int = 0,
+    augmentation: Augmentation = NO_AUGMENTATION,
     **options: object,
 ) -> TrainingData:
     chosen = TrainingOptions(**{"mini_batch_words": 400, "maxi_batch": 30, "max_length": 60, **options})  # type: ignore[arg-type]
-    read = [ShuffledCorpus(name, paths, folder, (1, number)) for number, (name, paths) in enumerate(corpora.items())]
     processors = tuple(sentencepiece.SentencePieceProcessor(model_file=str(vocab)) for vocab in vocabs)
     encoder = Encoder(
         processors,  # type: ignore[arg-type]
         chosen.sentencepiece_alphas,
         chosen.max_length,
         chosen.max_length_crop,
+        chosen.guided_alignment,
+        Augmenter(augmentation, ("en", "de")),
     )
-    return TrainingData(read, stages or curriculum(list(corpora)), encoder, chosen, process)
+    encoding = EncodingWorkers(encoder, workers)
+    read = open_corpora(corpora, folder, 1, encoding)
+    return TrainingData(read, stages or curriculum(list(corpora)), encoding, chosen, process, exchange)
 
 
 def first_updates(data: TrainingData, count: int, position: DataPosition | None = None) -> list[Update]:
@@ -198,11 +206,15 @@ def test_a_corpus_without_usable_pairs_is_refused(tmp_path: Path, files: Files) 
         first_updates(data, 1)
 
 
-def test_alignments_of_another_corpus_are_refused(tmp_path: Path, files: Files) -> None:
+@pytest.mark.parametrize(("alphas", "workers"), [((), 0), ((0.5,), 0), ((0.5,), 1)])
+def test_alignments_of_another_corpus_are_refused(
+    tmp_path: Path, files: Files, alphas: tuple[float, ...], workers: int
+) -> None:
     aln = write_rows([("0-50",)] * 2000, tmp_path / "other.aln.zst")
-    data = make_data(tmp_path, {"original": (*files.corpus[:2], *aln)}, files.vocabs, guided_alignment=True)
+    corpora = {"original": (*files.corpus[:2], *aln)}
+    options = {"guided_alignment": True, "sentencepiece_alphas": alphas}
     with pytest.raises(UserError, match="belong to another corpus"):
-        first_updates(data, 1)
+        first_updates(make_data(tmp_path, corpora, files.vocabs, workers=workers, **options), 1)
 
 
 def test_the_thread_makes_one_ahead_and_ends_when_closed() -> None:
