@@ -69,8 +69,10 @@ def _files(metadata: Mapping[str, Any]) -> str:
         "ctranslate2/int8": "for CTranslate2, eight bits: the small and fast one",
         "ctranslate2/float32": "for CTranslate2, full precision",
         "marian": "the trained weights, in Marian's format",
+        "huggingface": "for transformers; its README says what the plain class of transformers loses",
     }
-    rows = [f"| `{name}` | {metadata['bytes'][name] / 1e6:.1f} MB | {use} |" for name, use in uses.items()]
+    sizes = metadata["bytes"]
+    rows = [f"| `{name}` | {sizes[name] / 1e6:.1f} MB | {use} |" for name, use in uses.items() if name in sizes]
     return "\n".join(["| Folder | Size | |", "| --- | ---: | --- |", *rows])
 
 

@@ -1,6 +1,8 @@
 """Put a finished model together: CTranslate2 in two precisions, Marian's format, metadata and a model card.
 
-Before the folder appears, both CTranslate2 models in it are loaded and translate a few pieces.
+With --huggingface also a directory for transformers (needs the extra [huggingface]). Before the folder appears, both
+CTranslate2 models in it are loaded and translate a few pieces, and the float32 one and the one for transformers are
+compared with the model, on --sample where it is given: the log has the figures.
 """
 
 import argparse
@@ -19,9 +21,10 @@ from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_json, write_json
 from pipeline.export.card import model_card
+from pipeline.model import parity
 from pipeline.model.config import DROPOUTS, ModelConfig
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
-from pipeline.model.formats import npz
+from pipeline.model.formats import huggingface, npz
 from pipeline.model.formats.directory import whole_directory
 from pipeline.model.transformer import parameter_shapes
 from pipeline.model.vocab import Vocab
@@ -34,7 +37,7 @@ EXAMPLE = """example:
     --output-dir export
 """
 
-FLOAT32, INT8, MARIAN = "ctranslate2/float32", "ctranslate2/int8", "marian"
+FLOAT32, INT8, MARIAN, HUGGINGFACE = "ctranslate2/float32", "ctranslate2/int8", "marian", "huggingface"
 PROBE_PIECES = 4
 _EXAMPLES = {
     "cs": "Dobrý den!",
@@ -61,11 +64,15 @@ class Export:
     languages: tuple[str, str]
     metrics: Sequence[Path] = ()
     shortlist: Path | None = None
+    huggingface: bool = False
+    sample: Sequence[Path] = ()  # sentences of the source language, and perhaps their translations
 
 
 def export(parts: Export, output_dir: Path) -> None:
     """Write the folder. Raises UserError when the parts do not belong together, or a model does not translate."""
-    config = npz.load_config(parts.model)
+    model = npz.load(parts.model)
+    config = model.config
+    sample = _sample(parts, config)
     metrics = [read_json(path) for path in parts.metrics]
     with whole_directory(output_dir) as folder:
         vocab_names = [f"vocab.{language}.spm" for language in parts.languages]
@@ -73,9 +80,11 @@ def export(parts: Export, output_dir: Path) -> None:
             (folder / name).mkdir(parents=True)
             for vocab, vocab_name in zip(parts.vocabs, vocab_names, strict=True):
                 shutil.copyfile(vocab, folder / name / vocab_name)
-        ctranslate2_format.save(parts.model, *parts.vocabs, folder / FLOAT32)
+        ctranslate2_format.save(model, folder / FLOAT32, parts.vocabs, sample=sample)
         _copy_quantized(parts.quantized, folder / INT8)
         _write_marian(parts, folder / MARIAN, vocab_names)
+        if parts.huggingface:
+            huggingface.save(model, folder / HUGGINGFACE, parts.vocabs, parts.languages, sample)
         for name in (FLOAT32, INT8):
             check_translates(folder / name, folder / name / vocab_names[0])
         metadata = describe(folder, parts.languages, config, vocab_names, metrics)
@@ -84,6 +93,12 @@ def export(parts: Export, output_dir: Path) -> None:
         (folder / "MODEL_CARD.md").write_text(model_card(metadata, example), encoding="utf-8")
     sizes = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in metadata["bytes"].items())
     logger.info(f"exported to {output_dir}: {sizes}")
+
+
+def _sample(parts: Export, config: ModelConfig) -> parity.Sample:
+    if not parts.sample:
+        return parity.random_sample(config.dim_vocabs[0])
+    return parity.read_sample(Vocab.load(parts.vocabs[0]), *parts.sample)
 
 
 def _copy_quantized(quantized: Path, target: Path) -> None:
@@ -152,7 +167,8 @@ def describe(
         "vocabularies": {**vocabularies, "shared": hashes[0] == hashes[1]},
         "bytes": {
             name: sum(entry["bytes"] for path, entry in files.items() if path.startswith(f"{name}/"))
-            for name in (INT8, FLOAT32, MARIAN)
+            for name in (INT8, FLOAT32, MARIAN, HUGGINGFACE)
+            if (folder / name).is_dir()
         },
         "files": files,
         "metrics": metrics,
@@ -179,8 +195,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--metrics", type=Path, nargs="+", action="extend", default=[], help="metrics.json files of its evaluation"
     )
+    parser.add_argument("--huggingface", action="store_true", help="write a directory for transformers, too")
+    parser.add_argument(
+        "--sample",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="sentences of the source language to compare the exported models on, and perhaps their translations",
+    )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args(arguments)
+    if len(args.sample) > 2:
+        raise UserError(f"--sample takes sentences and perhaps their translations, not {len(args.sample)} files")
     parts = Export(
         model=args.model,
         quantized=args.quantized,
@@ -188,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         languages=(args.src, args.trg),
         metrics=args.metrics,
         shortlist=args.shortlist,
+        huggingface=args.huggingface,
+        sample=args.sample,
     )
     export(parts, args.output_dir)
 

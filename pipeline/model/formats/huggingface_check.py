@@ -35,10 +35,10 @@ def extra(module: str) -> Any:
 class HuggingFaceEngine:
     """A directory, in the class of transformers or, with `exact`, in the one that is written beside the weights.
 
-    `rows` are the rows of the directory's target vocabulary when the model has more, which are read as <unk>.
+    Ids from the padding piece on are pieces that have rows only in a model read from it; they are <unk> here.
     """
 
-    def __init__(self, directory: Path, exact: bool, rows: int | None = None) -> None:
+    def __init__(self, directory: Path, exact: bool) -> None:
         transformers = extra("transformers")
         self.name = EXACT_CLASS if exact else "MarianMTModel"
         cls = transformers.MarianMTModel
@@ -53,7 +53,6 @@ class HuggingFaceEngine:
             if bars:
                 logging.enable_progress_bar()
         self._pad = int(self._model.config.pad_token_id)
-        self._rows = rows
 
     @torch.no_grad()
     def translate(self, sources: parity.Ids, beam_size: int) -> list[list[int]]:
@@ -91,9 +90,7 @@ class HuggingFaceEngine:
 
     def _padded(self, ids: parity.Ids) -> tuple[torch.Tensor, torch.Tensor]:
         rows, mask = parity.padded(ids)
-        if self._rows is not None:
-            rows = rows.masked_fill(rows >= self._rows, UNK_ID)
-        return rows.masked_fill(~mask, self._pad), mask
+        return rows.masked_fill(rows >= self._pad, UNK_ID).masked_fill(~mask, self._pad), mask
 
 
 @dataclass(frozen=True)
@@ -113,8 +110,8 @@ class Measured:
         ]
         if self.chrf:
             lines.append(
-                f"chrF against {self.chrf_of}: {EXACT_CLASS} {self.chrf[0]:.2f}, MarianMTModel {self.chrf[1]:.2f}, "
-                f"so the plain class loses {self.chrf[0] - self.chrf[1]:.2f}"
+                f"chrF against {self.chrf_of}: {EXACT_CLASS} {self.chrf[0]:.2f}, MarianMTModel {self.chrf[1]:.2f} "
+                f"({self.chrf[1] - self.chrf[0]:+.2f})"
             )
         return "\n".join([*lines, *([self.same_tokens] if self.same_tokens else [])])
 

@@ -67,7 +67,7 @@ class _Files:
         """The only file of this ending. Raises UserError when there are several."""
         found = [name for name in self.names if name.endswith(ending)]
         if len(found) > 1:
-            raise UserError(f"{self.path} has several *{ending} ({', '.join(found)}): leave one of them there")
+            raise UserError(f"{self.path} has several *{ending} ({', '.join(found)}): name the .npz to convert")
         return found[0] if found else None
 
 
@@ -85,15 +85,17 @@ class _Package:
 def load(path: str | Path) -> Transformer:
     """Read a model, in evaluation mode; `write_vocabs` writes the vocabularies that fit it.
 
-    `path` is a directory or a zip file. Raises UserError when a part is missing, damaged or of another model.
+    `path` is a directory, a zip file, or one of several model.npz in a directory. Raises UserError when a part is
+    missing, damaged or of another model.
     """
     package = _open(Path(path))
     return package.vocabs.fit(npz.from_arrays(package.arrays(), f"{path}/{package.weights}"))
 
 
-def load_weights(path: str | Path) -> dict[str, npz.Array]:
-    """The arrays of the weights as they are stored, for `npz.save(like=…)`."""
-    return _open(Path(path)).arrays()
+def load_weights(path: str | Path) -> dict[str, npz.Array] | None:
+    """The arrays of the weights as they are stored, for `npz.save(like=…)`; None when `load` changes rows."""
+    package = _open(Path(path))
+    return package.arrays() if package.vocabs.keep_rows else None
 
 
 def write_vocabs(path: str | Path, folder: str | Path) -> tuple[Path, Path]:
@@ -131,15 +133,22 @@ def save(
 
 
 def _open(path: Path) -> _Package:
-    files = _Files(path)
-    decoder_file = "decoder.yml" if "decoder.yml" in files.names else files.one(".decoder.yml")
-    decoder = _yaml(files, decoder_file) if decoder_file else {}
-    models = [_base_name(name) for name in decoder.get("models") or []]
-    if len(models) > 1:
-        raise UserError(f"{path} is an ensemble of {len(models)} models: convert each by itself")
-    weights = models[0] if models else files.one(".npz")
+    weights: str | None
+    if path.suffix == ".npz":
+        files, weights = _Files(path.parent), path.name
+        own = f"{path.name}.decoder.yml"
+        decoder_file = next((name for name in (own, "decoder.yml") if name in files.names), None)
+        decoder = _yaml(files, decoder_file) if decoder_file else {}
+    else:
+        files = _Files(path)
+        decoder_file = "decoder.yml" if "decoder.yml" in files.names else files.one(".decoder.yml")
+        decoder = _yaml(files, decoder_file) if decoder_file else {}
+        models = [_base_name(name) for name in decoder.get("models") or []]
+        if len(models) > 1:
+            raise UserError(f"{path} is an ensemble of {len(models)} models: convert each .npz by itself")
+        weights = models[0] if models else files.one(".npz")
     if weights is None:
-        raise UserError(f"{path} is not a Marian model: it has neither a decoder.yml nor a model.npz")
+        raise UserError(f"{path} is not a model: it has no config.json, no decoder.yml and no model.npz")
     names = [_base_name(name) for name in decoder.get("vocabs") or []] or _guess_vocabs(files)
     if len(names) != 2:
         raise UserError(f"{path} has {len(names)} vocabularies: a model for translation has two")

@@ -55,6 +55,11 @@ class ListedVocabs:
             added = [list(dict.fromkeys(added[0] + added[1]))] * 2
         self._added = added
 
+    @property
+    def keep_rows(self) -> bool:
+        """Whether the model's rows stay as they are."""
+        return not any(self._added) and all(order == list(range(len(order))) for order in self._orders)
+
     def fit(self, model: Transformer) -> Transformer:
         """The model with the rows that `write` numbers. Raises UserError for a model of other vocabularies."""
         sides, sizes = self._sides, model.config.dim_vocabs
@@ -73,7 +78,7 @@ class ListedVocabs:
                     f"{len(names):,} pieces of the SentencePiece models are not in {side.name}, which reads them as "
                     "<unk>: they get rows that equal it"
                 )
-        if not any(self._added) and all(order == list(range(len(order))) for order in self._orders):
+        if self.keep_rows:
             return model
         return _with_rows(model, self._orders, [len(names) for names in self._added])
 
