@@ -86,8 +86,12 @@ def write(source: Source, path: Path, to: str, languages: tuple[str, str] | None
 
 
 def show_import(source: Source, path: Path, sample: parity.Sample) -> None:
-    """Log how what was read compares with transformers' own computation of it; for Marian's files there is nothing
-    here that could compute them but what read them. Raises UserError when the exact class computes something else."""
+    """Log how what was read compares with transformers' own computation of it. There is nothing here that could compute
+    Marian's files but what read them; of those the segmentation is compared. Raises UserError when the exact class of
+    transformers computes something else."""
+    if source.format == "Marian" and sample.texts:
+        same = marian.same_segmentation(path, sample.texts)
+        logger.info(f"{same}/{len(sample.texts)} sentences are segmented as for Marian")
     if source.format != "Hugging Face":
         return
     rows = read_json(path / "vocab.json")

@@ -11,7 +11,7 @@ import logging
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -101,6 +101,11 @@ def load_weights(path: str | Path) -> dict[str, npz.Array] | None:
 def write_vocabs(path: str | Path, folder: str | Path) -> tuple[Path, Path]:
     """Write source.spm and target.spm, whose ids are the model's rows, into a folder; returns their paths."""
     return _open(Path(path)).vocabs.write(folder)
+
+
+def same_segmentation(path: str | Path, texts: Sequence[str]) -> int:
+    """How many texts get the ids that Marian reads of them, with the vocabulary of `write_vocabs`."""
+    return _open(Path(path)).vocabs.same_segmentation(texts)
 
 
 def save(

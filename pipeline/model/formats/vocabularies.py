@@ -8,6 +8,9 @@ rows, so each side's is made to fit its list (`pieces.fit`):
 - a `>>xxx<<` that chooses the target language stays one piece;
 - pieces of a SentencePiece model that the list lacks, which Marian reads as `<unk>`, get rows at the end: `<unk>`'s
   embedding, so that a source means the same, and `<unk>`'s bias less 20, so that no translation has them.
+
+What remains different: a character that stands alone, that a side's own SentencePiece model does not know but the joint
+list does, is `<unk>` here and its own row there. `same_segmentation` counts the sentences that this touches.
 """
 
 import dataclasses
@@ -18,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sentencepiece
 
 from pipeline.common.errors import UserError
 from pipeline.model.formats import npz, pieces
 from pipeline.model.transformer import Transformer
+from pipeline.model.vocab import UNK_ID
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +87,33 @@ class ListedVocabs:
             return model
         return _with_rows(model, self._orders, [len(names) for names in self._added])
 
+    def same_segmentation(self, texts: Sequence[str]) -> int:
+        """How many source texts get the rows that the list gives to the pieces of the SentencePiece model itself."""
+        side, order = self._sides[0], self._orders[0]
+        original = sentencepiece.SentencePieceProcessor(model_proto=side.spm)
+        fitted = sentencepiece.SentencePieceProcessor(model_proto=self._fitted(0))
+        rows = {side.listed[row]: place for place, row in enumerate(order)}
+        same = 0
+        for text in texts:
+            first, _, rest = text.partition(" ")
+            beginning = pieces.name_rows([first], side.spm, side.name)
+            if not pieces.tag(first) or beginning[0] not in rows:
+                beginning, rest = [], text
+            read = [rows.get(piece, UNK_ID) for piece in beginning + original.encode(rest, out_type=str)]
+            ours = [row if row < len(order) else UNK_ID for row in fitted.encode(text)]
+            same += read == ours
+        return same
+
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write source.spm and target.spm, whose ids are the rows of the model of `fit`; returns their paths."""
         outputs = Path(folder) / SPM_NAMES[0], Path(folder) / SPM_NAMES[1]
-        for side, order, added, output in zip(self._sides, self._orders, self._added, outputs, strict=True):
-            output.write_bytes(pieces.fit(side.spm, [side.listed[row] for row in order] + added, side.name))
+        for place, output in enumerate(outputs):
+            output.write_bytes(self._fitted(place))
         return outputs
+
+    def _fitted(self, place: int) -> bytes:
+        side, order, added = self._sides[place], self._orders[place], self._added[place]
+        return pieces.fit(side.spm, [side.listed[row] for row in order] + added, side.name)
 
 
 def by_row(rows: Mapping[str, Any], name: str) -> list[str]:
