@@ -145,7 +145,7 @@ def compare_with_generate(given: argparse.Namespace) -> None:
     }
     for name, batches in cases.items():
         pieces = sum(map(sum, batches))
-        for beam in (1, 4):
+        for beam in given.beam:
             works = {kind: our_search(contender, batches, beam) for kind, contender in contenders.items()}
             rounds: dict[str, list[Seconds]] = {kind: [] for kind in (*works, "peer")}
             for work in works.values():
@@ -209,10 +209,10 @@ def compare_with_ctranslate2(given: argparse.Namespace) -> None:
         write_vocab(vocab_path)
         vocab = Vocab.load(vocab_path)
         texts = [[vocab.all_pieces[number] for number in source] for source in sources]
-        for precision in ("float32", "int8"):
+        for precision in given.precision:
             directory = Path(folder) / precision
             ctranslate2_format.save(model, directory, (vocab_path, vocab_path), precision)
-            for beam in (1, 4):
+            for beam in given.beam:
                 options = DecodingOptions(beam_size=beam, precision=precision, max_length_factor=FACTOR)
                 engine = make_engine([Path(folder) / "model.npz"], (vocab_path, vocab_path), (vocab, vocab), options, 1)
                 ours = functools.partial(translate_block, engine, sources, options, Progress("", "sentences"))
@@ -247,6 +247,8 @@ def main() -> None:
     )
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with torch and transformers")
     parser.add_argument("--part", choices=["search", "step", "both"], default="both", help="what to measure")
+    parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="beam sizes (default: 1 4)")
+    parser.add_argument("--precision", nargs="+", default=["float32", "int8"], help="of the step (default: both)")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each contender (default: 3)")
     parser.add_argument("--batches", type=int, default=8, help="batches of 32 for the search (default: 8)")
     parser.add_argument("--groups", type=int, default=8, help="groups of 64 sentences for the step (default: 8)")

@@ -67,8 +67,10 @@ class CTranslate2Engine:
             directory = Path(folder) / "model"
             ctranslate2_format.save(npz.load(model), directory, vocab_paths, options.precision)
             self._translator = ctranslate2_format.load(directory, threads, device=device)
-        # Larger batches fall out of a processor's caches.
-        self.cpu_batch = 16 if options.precision == "int8" else 32
+        # Measured (benchmarks/decode.py): so many hypotheses at once fill a processor's vectors; more fall out of its
+        # caches.
+        most = 64 if options.precision == "int8" else 128
+        self.cpu_batch = max(8, most // max(2, options.beam_size))
         self._options, self._n = options, n
         self._source_pieces = vocabs[0].all_pieces
         self._target_ids = {piece: number for number, piece in enumerate(vocabs[1].all_pieces)}
