@@ -218,3 +218,23 @@ def test_dropout_acts_in_training_only(name):
     assert torch.equal(model(src, src_mask, trg)[0], exact)
     model.train()
     assert not torch.allclose(model(src, src_mask, trg)[0], exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_mean_and_drops_each_element_as_often(dtype):
+    torch.manual_seed(1)
+    model = Transformer(tiny_config(transformer_dropout=0.3)).train()
+    x = torch.ones(1001, 333, dtype=dtype, requires_grad=True)
+    y = model.dropout(x, 0.3)
+    kept = y != 0
+    assert y.dtype == dtype
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.003)
+    assert kept.float().mean(0).sub(0.7).abs().max().item() < 0.07
+    # Neighbours are drawn from one random number, and yet independently.
+    for distance in (1, 2, 3, 4):
+        flat = kept.flatten().float() - 0.7
+        assert (flat[distance:] * flat[:-distance]).mean().item() == pytest.approx(0, abs=0.003)
+    assert torch.unique(y[kept]).numel() == 1 and y[kept][0].item() == pytest.approx(1 / 0.7, rel=0.004)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(model.eval().dropout(x, 0.3), x)
