@@ -1,6 +1,11 @@
 import itertools
-from collections.abc import Iterable
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -8,12 +13,15 @@ import torch
 import yaml
 
 from pipeline.common.errors import UserError
+from pipeline.train import mixture
 from pipeline.train.augment.augmenter import NO_AUGMENTATION, Augmentation, Augmenter
 from pipeline.train.curriculum import Stage, curriculum
-from pipeline.train.data import Exchange, TrainingData, Update, in_background, open_corpora
-from pipeline.train.encoding import Encoder
+from pipeline.train.data import TrainingData, Update, in_background, open_corpora
+from pipeline.train.encoded import EncodedCorpus
+from pipeline.train.encoding import EncodedRows, Encoder
 from pipeline.train.mixture import DataPosition
 from pipeline.train.options import TrainingOptions
+from pipeline.train.shuffle import TextCorpus
 from pipeline.train.workers import EncodingWorkers
 
 from .conftest import Files, make_pairs, train_vocab, write_rows
@@ -25,7 +33,7 @@ def make_data(
     vocabs: tuple[Path, Path],
     stages: list[Stage] | None = None,
     process: tuple[int, int] = (0, 1),
-    exchange: Exchange | None = None,
+    exchange: Callable[[Any], list[Any]] | None = None,
     workers: int = 0,
     augmentation: Augmentation = NO_AUGMENTATION,
     **options: object,
@@ -65,17 +73,169 @@ def same(one: Update, other: Update) -> bool:
     return True
 
 
-@pytest.mark.parametrize("alphas", [(), (0.3, 0.3)])
-def test_a_stream_goes_on_exactly_behind_any_update(tmp_path: Path, files: Files, alphas: tuple[float, ...]) -> None:
-    options = {"sentencepiece_alphas": alphas, "guided_alignment": True, "optimizer_delay": 2}
+OFTEN = Augmentation(upper_case=0.2, title_case=0.2, remove_end_punct=0.2, typos=0.3, noise=0.1, tags=0.05)
+
+
+@pytest.mark.parametrize(
+    ("alphas", "augmentation"), [((), NO_AUGMENTATION), ((0.3, 0.3), NO_AUGMENTATION), ((0.3,), OFTEN)]
+)
+def test_a_stream_goes_on_exactly_behind_any_update(
+    tmp_path: Path, files: Files, alphas: tuple[float, ...], augmentation: Augmentation
+) -> None:
+    options: dict[str, Any] = {"sentencepiece_alphas": alphas, "guided_alignment": True, "optimizer_delay": 2}
+    options["augmentation"] = augmentation
     data = make_data(tmp_path, {"distilled": files.corpus}, files.vocabs, **options)
     straight = first_updates(data, 110)
     assert straight[-1].epochs > 1
-    for start in (1, 16, 100):
-        again = make_data(tmp_path, {"distilled": files.corpus}, files.vocabs, **options)
+    for start, workers in ((1, 0), (16, 0), (100, 2)):
+        again = make_data(tmp_path, {"distilled": files.corpus}, files.vocabs, workers=workers, **options)
         position = DataPosition.from_yaml(yaml.safe_load(yaml.safe_dump(straight[start - 1].position.to_yaml())))
         resumed = first_updates(again, 110 - start, position)
         assert all(same(a, b) for a, b in zip(straight[start:], resumed, strict=True))
+
+
+def test_a_stream_goes_on_in_any_stage(tmp_path: Path) -> None:
+    corpora, vocabs = marked_corpora(tmp_path, {"original": 700, "backtranslated": 300})
+    stages = [
+        Stage({"original": 0.5, "backtranslated": 0.5}, ("backtranslated", 1)),
+        Stage({"backtranslated": 1.0}, ("backtranslated", 2)),
+        Stage({"original": 0.2, "backtranslated": 0.8}, ("original", 1)),
+        Stage({"original": 1.0}),
+    ]
+
+    def data() -> TrainingData:
+        return make_data(tmp_path / "x", corpora, vocabs, stages, augmentation=OFTEN, maxi_batch=4)
+
+    straight = first_updates(data(), 180)
+    shares = {
+        stage: share_of([update for update in straight if update.position.stage == stage], vocabs[1], "bbb")
+        for stage in range(4)
+    }
+    assert shares[3] == 0 and shares[0] < shares[2] < shares[1]
+    assert len({(update.position.stage, update.position.pool) for update in straight}) > 8
+    firsts = [next(n for n, update in enumerate(straight) if update.position.stage == stage) for stage in (1, 2, 3)]
+    for start in (5, *firsts, *(first + 1 for first in firsts), 170):
+        resumed = first_updates(data(), 180 - start, straight[start - 1].position)
+        assert all(same(a, b) for a, b in zip(straight[start:], resumed, strict=True))
+
+
+def test_text_that_is_encoded_once_comes_as_text_that_is_encoded_each_time(tmp_path: Path, files: Files) -> None:
+    corpora = {"distilled": files.corpus, "original": files.corpus}
+    stages = [Stage({"distilled": 0.7, "original": 0.3})]
+    once = make_data(tmp_path / "a", corpora, files.vocabs, stages, guided_alignment=True, max_length=12)
+    never = Augmentation(upper_case=1e-300)
+    each = make_data(
+        tmp_path / "b", corpora, files.vocabs, stages, guided_alignment=True, max_length=12, augmentation=never
+    )
+    assert isinstance(once.corpora[0], EncodedCorpus) and isinstance(each.corpora[0], TextCorpus)
+    for one, other in zip(first_updates(once, 80), first_updates(each, 80), strict=True):
+        assert same(one, other)
+
+
+def test_text_is_encoded_once_for_all_starts(tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode_rows = Encoder.encode_rows
+
+    def counting(self: Encoder, rows: list[Any], seed: tuple[int, ...]) -> EncodedRows:
+        encoded.append(len(rows))
+        return encode_rows(self, rows, seed)
+
+    monkeypatch.setattr(Encoder, "encode_rows", counting)
+    paths = write_rows(make_pairs(300, 7), tmp_path / "c.en.zst", tmp_path / "c.de.zst")
+    first = first_updates(make_data(tmp_path / "x", {"c": paths}, files.vocabs), 5)
+    assert sum(encoded) == 300
+    again = first_updates(make_data(tmp_path / "x", {"c": paths}, files.vocabs), 5)
+    assert sum(encoded) == 300 and all(same(a, b) for a, b in zip(first, again, strict=True))
+    # Other lengths, other files and a start that was cut short are encoded anew.
+    make_data(tmp_path / "x", {"c": paths}, files.vocabs, max_length=50)
+    write_rows(make_pairs(200, 8), *paths)
+    data = make_data(tmp_path / "x", {"c": paths}, files.vocabs, max_length=50)
+    assert encoded == [300, 300, 200] and data.corpora[0].rows == 200
+    (tmp_path / "x" / "c.encoded" / "index.json").unlink()
+    make_data(tmp_path / "x", {"c": paths}, files.vocabs, max_length=50)
+    assert encoded == [300, 300, 200, 200]
+    data.remove_copies()
+    assert not list((tmp_path / "x").iterdir())
+
+
+class Exchange:
+    """What torch's collective does, for two threads of this process."""
+
+    def __init__(self) -> None:
+        self.given: dict[int, object] = {}
+        self.barrier = threading.Barrier(2, timeout=20)
+        self.calls = 0
+
+    def of(self, rank: int) -> Callable[[object], list[object]]:
+        def exchange(item: object) -> list[object]:
+            self.given[rank] = pickle.dumps(item)
+            self.barrier.wait()
+            items = [pickle.loads(self.given[other]) for other in (0, 1)]  # type: ignore[arg-type]
+            self.calls += rank
+            self.barrier.wait()
+            return items
+
+        return exchange
+
+
+@pytest.mark.parametrize("count", [1, 25])
+def test_processes_encode_a_part_each(tmp_path: Path, files: Files, count: int) -> None:
+    options: dict[str, Any] = {"sentencepiece_alphas": (0.3, 0.3), "augmentation": OFTEN, "guided_alignment": True}
+
+    def data(rank: int, exchange: Exchange | None) -> TrainingData:
+        return make_data(
+            tmp_path / str(rank), {"d": files.corpus}, files.vocabs, None, (rank, 2),
+            exchange.of(rank) if exchange else None, **options,
+        )  # fmt: skip
+
+    exchange = Exchange()
+    sharing = [data(rank, exchange) for rank in (0, 1)]
+    begun = time.monotonic()
+    with ThreadPoolExecutor(2) as threads:
+        shared = list(threads.map(lambda one: first_updates(one, count), sharing))
+    assert time.monotonic() - begun < 15 and not exchange.barrier.broken
+    for rank in (0, 1):
+        assert all(same(a, b) for a, b in zip(first_updates(data(rank, None), count), shared[rank], strict=True))
+
+
+def test_what_one_process_cannot_encode_stops_all(tmp_path: Path, files: Files) -> None:
+    rows = make_pairs(2000, 1)
+    rows[700] = (*rows[700][:2], "0-99")
+    corpus = write_rows(rows, tmp_path / "c.en.zst", tmp_path / "c.de.zst", tmp_path / "c.aln.zst")
+    exchange = Exchange()
+
+    def train(rank: int) -> str:
+        data = make_data(
+            tmp_path / str(rank), {"d": corpus}, files.vocabs, None, (rank, 2), exchange.of(rank),
+            sentencepiece_alphas=(0.3,), guided_alignment=True,
+        )  # fmt: skip
+        with pytest.raises(UserError) as refused:
+            first_updates(data, 100)
+        return str(refused.value)
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(train, (0, 1))
+    assert one == other and "0-99 lies outside" in one
+
+
+def test_closing_does_not_wait_for_a_whole_pool(tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_rows = Encoder.encode_rows
+
+    def slowly(self: Encoder, rows: list[Any], seed: tuple[int, ...]) -> EncodedRows:
+        time.sleep(0.05)
+        return encode_rows(self, rows, seed)
+
+    data = make_data(
+        tmp_path, {"d": files.corpus[:2]}, files.vocabs, sentencepiece_alphas=(0.3,), mini_batch_words=20000,
+        maxi_batch=1000, after_epochs=1,
+    )  # fmt: skip
+    monkeypatch.setattr(Encoder, "encode_rows", slowly)
+    monkeypatch.setattr(mixture, "_CHUNK_ROWS", 16)
+    updates = data.updates(DataPosition())
+    threading.Timer(0.5, data._stopped.set).start()  # what closing does first
+    begun = time.monotonic()
+    assert list(updates) == []
+    assert time.monotonic() - begun < 2.5  # all chunks of an epoch take more than 6 seconds
 
 
 def test_an_epoch_ends_with_a_pool_and_holds_every_pair(tmp_path: Path, files: Files) -> None:
