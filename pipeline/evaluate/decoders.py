@@ -1,4 +1,4 @@
-"""Models that translate: CTranslate2 for a single one, the torch beam search for an ensemble."""
+"""Models that translate: CTranslate2 for a single one, the torch search for what CTranslate2 does not do."""
 
 import json
 import logging
@@ -15,6 +15,7 @@ from pipeline.evaluate.speed import BATCH_SIZE, length_batches
 from pipeline.model.decoding import DecodingOptions
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
+from pipeline.model.inference import InferenceModel
 from pipeline.model.search import beam_search, longest_translation
 from pipeline.model.vocab import Vocab
 
@@ -72,7 +73,7 @@ class TorchDecoder:
                     f"{path} has vocabularies of {wanted[0]:,} and {wanted[1]:,} pieces, but those given have "
                     f"{found[0]:,} and {found[1]:,}: give the ones that the model was trained with"
                 )
-        self._models = [npz.load(path).eval() for path in models]
+        self._models = [InferenceModel(npz.load(path)) for path in models]
         self._options = options
         self.engine = "torch ensemble" if len(models) > 1 else "torch"
 
@@ -90,6 +91,7 @@ class TorchDecoder:
             normalize=self._options.normalize,
             max_length_factor=self._options.max_length_factor,
             allow_unk=self._options.allow_unk,
+            sampling=self._options.sampling,
         )
         return [hypotheses[0].ids for hypotheses in found]
 

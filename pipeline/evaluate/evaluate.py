@@ -136,9 +136,10 @@ def load_decoder(
 ) -> Decoder:
     """The decoder of one model (a model.npz is converted into `temporary`), or of an ensemble.
 
-    What CTranslate2 has no decoder for (an ensemble, a recurrent decoder) is translated by torch.
+    What CTranslate2 does not do (an ensemble, a recurrent decoder, repeatable samples) is done by torch.
 
-    Raises UserError on a path that is neither, vocabularies of other sizes, or an ensemble with a directory.
+    Raises UserError on a path that is neither, vocabularies of other sizes, and a directory in an ensemble or to be
+    sampled from.
     """
     for path in models:
         if not path.exists():
@@ -148,8 +149,10 @@ def load_decoder(
             raise UserError(f"{directory} is a directory: the models of an ensemble must be model.npz files")
         return TorchDecoder(models, vocabs, options)
     if models[0].is_dir():
+        if options.sampling:
+            raise UserError(f"{models[0]} is a CTranslate2 directory: output-sampling needs a model.npz")
         return CTranslate2Decoder(models[0], vocabs, options, threads)
-    if npz.load_config(models[0]).is_recurrent:
+    if options.sampling or npz.load_config(models[0]).is_recurrent:
         return TorchDecoder(models, vocabs, options)
     directory = temporary / "ctranslate2"
     ctranslate2_format.save(npz.load(models[0]), directory, (src_vocab, trg_vocab))

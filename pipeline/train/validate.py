@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.common.corpus import read_parallel
 from pipeline.common.errors import UserError
 from pipeline.common.progress import Progress
+from pipeline.model.inference import InferenceModel
 from pipeline.model.search import beam_search
 from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
@@ -110,12 +111,12 @@ class Validator:
     def _translate(self, model: Transformer, compute: Compute) -> list[str]:
         progress = Progress("validation", "sentences", len(self.references))
         own: list[list[str]] = []
+        ready = InferenceModel(model, compute.dtype or torch.float32)
         for rows in self._batches():
             src, src_mask = self._tensors(self.src, rows, compute)
-            with compute.autocast():
-                found = beam_search(
-                    [model], src, src_mask, beam_size=self.options.beam_size, normalize=self.options.normalize
-                )
+            found = beam_search(
+                [ready], src, src_mask, beam_size=self.options.beam_size, normalize=self.options.normalize
+            )
             own.append(self.trg_vocab.decode([hypotheses[0].ids for hypotheses in found]))
             progress.add(len(rows) * self.processes.count)
         by_process = self.processes.gather(own)
