@@ -6,12 +6,15 @@ first. `2 41 105 7 2303 0 10 3 4605` says that the first piece is 41 with probab
 and that the sentence then ends with 0.99. An empty line is a pair that has none (too long, or empty on one side).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 
 _STEPS = 1000  # of a nat: probabilities to a thousandth of their own size
+_LARGEST = (1 << 16) - 1  # fits two bytes; exp(-65) is as good as nothing
 
 Ints = NDArray[np.int32]
 
@@ -21,7 +24,7 @@ def format_distributions(ids: NDArray[np.int32], log_probs: NDArray[np.float32])
     length, count = ids.shape
     numbers = np.empty((length, count, 2), dtype=np.int64)
     numbers[..., 0] = ids
-    numbers[..., 1] = np.rint(-_STEPS * np.minimum(log_probs, 0.0))
+    numbers[..., 1] = np.rint(np.clip(-_STEPS * log_probs, 0, _LARGEST))
     return f"{count} {' '.join(map(str, numbers.ravel().tolist()))}"
 
 
@@ -42,12 +45,14 @@ def parse_distributions(line: str, length: int, vocab_size: int) -> Ints:
             "numbers): they were made from another corpus or vocabulary, or of pairs up to a smaller max-length"
         )
     pairs: Ints = numbers[1:].reshape(length, count, 2)
-    if pairs.min() < 0 or pairs[..., 0].max() >= vocab_size:
+    if pairs.min() < 0 or pairs[..., 1].max() > _LARGEST:
+        raise UserError(f"{line[:60]!r} are not stored distributions: a log-probability is out of range")
+    if pairs[..., 0].max() >= vocab_size:
         raise UserError(f"stored distributions name piece {pairs[..., 0].max()}, but there are only {vocab_size}")
     return pairs
 
 
-def probabilities(numbers: Ints) -> NDArray[np.float32]:
+def probabilities(numbers: NDArray[Any]) -> NDArray[np.float32]:
     """Probabilities from thousandths of nats."""
     found: NDArray[np.float32] = np.exp(numbers.astype(np.float32) / -_STEPS)
     return found

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.model.distributions import probabilities
 from pipeline.train.ragged import Ints, Ragged
 
 
@@ -36,6 +37,9 @@ class Distributions:
 
     def to(self, device: torch.device) -> "Distributions":
         return Distributions(self.ids.to(device, non_blocking=True), self.probabilities.to(device, non_blocking=True))
+
+    def pinned(self) -> "Distributions":
+        return Distributions(self.ids.pin_memory(), self.probabilities.pin_memory())
 
     def __getitem__(self, part: slice) -> "Distributions":
         return Distributions(self.ids[part], self.probabilities[part])
@@ -73,7 +77,7 @@ class Batch:
             self.trg.pin_memory(),
             self.trg_mask.pin_memory(),
             Alignment(alignment.index.pin_memory(), alignment.weight.pin_memory()) if alignment else None,
-            self.distributions,
+            self.distributions.pinned() if self.distributions else None,
         )
 
 
@@ -98,11 +102,14 @@ class Pool:
     """Encoded pairs among which batches are formed.
 
     `src` and `trg` hold ids with the end of sentence. `alignments`, when there are any, hold for each pair its points
-    as source position, target position, source position, …; a pair may have none.
+    as source position, target position, source position, …; a pair may have none. `distributions`, when there are any,
+    hold for each target id the same number of pairs of an id and thousandths of a nat.
     """
 
-    def __init__(self, src: Ragged, trg: Ragged, alignments: Ragged | None) -> None:
-        self.src, self.trg, self.alignments = src, trg, alignments
+    def __init__(
+        self, src: Ragged, trg: Ragged, alignments: Ragged | None, distributions: Ragged | None = None
+    ) -> None:
+        self.src, self.trg, self.alignments, self.distributions = src, trg, alignments, distributions
 
     def __len__(self) -> int:
         return len(self.src)
@@ -141,7 +148,14 @@ class Pool:
 
     def batch(self, rows: Ints) -> Batch:
         src, src_mask, trg, trg_mask = map(torch.from_numpy, (*self.src.padded(rows), *self.trg.padded(rows)))
-        return Batch(src, src_mask, trg, trg_mask, self._alignment(rows, trg.shape[1]))
+        return Batch(src, src_mask, trg, trg_mask, self._alignment(rows, trg.shape[1]), self._distributions(rows))
+
+    def _distributions(self, rows: Ints) -> Distributions | None:
+        if self.distributions is None:
+            return None
+        numbers = self.distributions.take(rows).flat.reshape(int(self.trg.lengths[rows].sum()), -1, 2)
+        ids = torch.from_numpy(numbers[..., 0].astype(np.int64))
+        return Distributions(ids, torch.from_numpy(probabilities(numbers[..., 1])))
 
     def _alignment(self, rows: Ints, width: int) -> Alignment | None:
         if self.alignments is None:

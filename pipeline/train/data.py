@@ -143,7 +143,7 @@ class TrainingData:
                 if last.last:
                     self._report_left_out(left_out, read)
                     left_out = read = 0
-                pool = Pool(usable.src, usable.trg, usable.points)
+                pool = Pool(usable.src, usable.trg, usable.points, usable.distributions)
                 start = dataclasses.replace(first.position, pool=number)
                 yield _PreparedPool(pool, self._pack(pool, number), start, first.epochs[0], last.epochs[1])
                 number += 1

@@ -184,11 +184,12 @@ def _check(distillation: Distillation, given: set[str]) -> None:
         raise UserError(f"distillation ({d.recipe}): {'; '.join(wrong)}")
 
 
-def check_same_every_time(options: TrainingOptions) -> None:
+def check_same_every_time(options: TrainingOptions, augmented: bool = False) -> None:
     """Raise UserError when sentences would be cut otherwise than they were for stored distributions."""
     changing = {
         "sentencepiece-alphas": any(options.sentencepiece_alphas),
         "max-length-crop": options.max_length_crop,
+        "augmentation": augmented,
     }
     wrong = [name for name, changes in changing.items() if changes]
     if wrong:

@@ -18,8 +18,6 @@ from pipeline.train.workers import EncodingWorkers
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ("src", "trg", "points")
-
 
 class EncodedCorpus(Corpus[Ints]):
     """A corpus as ids in files that are mapped into memory; its rows come in the order of `TextCorpus`.
@@ -39,7 +37,8 @@ class EncodedCorpus(Corpus[Ints]):
         """Reads, checks and encodes the files. Raises UserError as `TextCorpus` and the encoder do."""
         super().__init__(name, paths, seed)
         self._folder = folder / f"{name}.encoded"
-        self._columns = _COLUMNS[: 3 if workers.encoder.aligned else 2]
+        wanted = {"points": workers.encoder.aligned, "distributions": workers.encoder.top_k > 0}
+        self._columns = ("src", "trg", *(column for column, holds in wanted.items() if holds))
         self._dtype = workers.encoder.dtype
         index = self._folder / "index.json"
         identity = {"encoder": workers.encoder.digest(), "files": [_state(path) for path in paths]}
@@ -49,8 +48,7 @@ class EncodedCorpus(Corpus[Ints]):
             known = {"identity": identity, "pieces": self._encode(workers, interruption_point)}
             write_json(index, known)
         self._set_pieces(known["pieces"])
-        columns = [self._mapped(column) for column in self._columns]
-        self._encoded = EncodedRows(columns[0], columns[1], columns[2] if len(columns) > 2 else None)
+        self._encoded = EncodedRows(**{column: self._mapped(column) for column in self._columns})
 
     def take(self, count: int) -> EncodedRows:
         rows: EncodedRows = super().take(count)
@@ -71,7 +69,7 @@ class EncodedCorpus(Corpus[Ints]):
         pieces: list[int] = []
         with _Columns(self._folder, self._columns) as columns:
             for rows in workers.encode_all(self._tasks(interruption_point)):
-                columns.write([rows.src, rows.trg, rows.points])
+                columns.write([getattr(rows, column) for column in self._columns])
                 pieces.append(len(rows))
         return pieces
 
@@ -102,9 +100,8 @@ class _Columns:
             for file in files:
                 file.close()
 
-    def write(self, columns: list[Ragged | None]) -> None:
-        for number, (column, (ids, offsets)) in enumerate(zip(columns, self._files, strict=False)):
-            assert column is not None
+    def write(self, columns: list[Ragged]) -> None:
+        for number, (column, (ids, offsets)) in enumerate(zip(columns, self._files, strict=True)):
             _write(ids, column.flat)
             _write(offsets, column.offsets[1:] + self._written[number])
             self._written[number] += len(column.flat)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import sentencepiece
+from numpy.typing import NDArray
 
+from pipeline.common.errors import UserError
+from pipeline.model.distributions import parse_distributions
 from pipeline.model.vocab import EOS_ID
 from pipeline.train.alignments import Offsets, align_pieces
 from pipeline.train.augment.augmenter import Augmenter
@@ -21,33 +24,40 @@ from pipeline.train.shuffle import Row
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Ids of both sides with the end of sentence, and alignment points as source, target, source, target, …"""
+    """Ids of both sides with the end of sentence, alignment points as source, target, source, target, …, and stored
+    distributions of a teacher as id, thousandths of a nat, id, …
+    """
 
     src: list[int]
     trg: list[int]
     points: list[int]
+    distributions: NDArray[np.int32]
 
 
-_LEFT_OUT = EncodedPair([], [], [])
+_NOTHING = np.zeros(0, np.int32)
+_LEFT_OUT = EncodedPair([], [], [], _NOTHING)
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Ids of both sides of some pairs, and their alignment points if they are wanted; pairs that are left out are empty
-    on both sides.
+    """Ids of both sides of some pairs, and their alignment points and stored distributions if they are wanted; pairs
+    that are left out are empty on both sides.
     """
 
     src: Ragged
     trg: Ragged
-    points: Ragged | None
+    points: Ragged | None = None
+    distributions: Ragged | None = None
 
     @classmethod
     def concatenated(cls, parts: Sequence["EncodedRows"]) -> "EncodedRows":
         points = [part.points for part in parts if part.points is not None]
+        distributions = [part.distributions for part in parts if part.distributions is not None]
         return cls(
             Ragged.concatenated([part.src for part in parts]),
             Ragged.concatenated([part.trg for part in parts]),
             Ragged.concatenated(points) if points else None,
+            Ragged.concatenated(distributions) if distributions else None,
         )
 
     def __len__(self) -> int:
@@ -55,7 +65,8 @@ class EncodedRows:
 
     def take(self, rows: Ints) -> "EncodedRows":
         points = self.points.take(rows) if self.points is not None else None
-        return EncodedRows(self.src.take(rows), self.trg.take(rows), points)
+        distributions = self.distributions.take(rows) if self.distributions is not None else None
+        return EncodedRows(self.src.take(rows), self.trg.take(rows), points, distributions)
 
     def usable(self) -> "EncodedRows":
         """Without the pairs that are left out."""
@@ -69,7 +80,8 @@ class Encoder:
     `alphas` are the sampling factors of the two sides (smaller ones draw more varied segmentations; 0 takes the best).
     `max_length` is the longest allowed number of pieces, without the end of sentence; longer pairs are left out, or
     cut when `crop` is set. `aligned` tells whether points of pieces are made of points of words; rows may have points
-    for the augmenter alone.
+    for the augmenter alone. With `top_k` the last column of a row holds the distributions over so many pieces that a
+    teacher stored for the sentence as it stands: neither sampling nor cropping goes with them.
     """
 
     def __init__(
@@ -80,13 +92,14 @@ class Encoder:
         crop: bool = False,
         aligned: bool = True,
         augmenter: Augmenter | None = None,
+        top_k: int = 0,
     ) -> None:
         self.processors = processors
         self.samplers = [
             SubwordSampler(processor, alpha) if alpha else None
             for processor, alpha in zip(processors, (*alphas, 0.0, 0.0)[:2], strict=True)
         ]
-        self.max_length, self.crop, self.aligned = max_length, crop, aligned
+        self.max_length, self.crop, self.aligned, self.top_k = max_length, crop, aligned, top_k
         self.augmenter = augmenter if augmenter and augmenter.augmentation else None
         largest = max(max_length, *(processor.get_piece_size() for processor in processors))
         self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.int32)
@@ -98,7 +111,7 @@ class Encoder:
 
     def digest(self) -> str:
         """Of all that decides what a row becomes when nothing is random."""
-        values = (self.max_length, self.crop, self.aligned, self.dtype.name)
+        values = (self.max_length, self.crop, self.aligned, self.top_k, self.dtype.name)
         models = [processor.serialized_model_proto() for processor in self.processors]
         return hashlib.sha256(repr(values).encode() + b"".join(models)).hexdigest()
 
@@ -111,6 +124,7 @@ class Encoder:
             Ragged.of([pair.src for pair in pairs], self.dtype),
             Ragged.of([pair.trg for pair in pairs], self.dtype),
             Ragged.of([pair.points for pair in pairs], self.dtype) if self.aligned else None,
+            Ragged.joined([pair.distributions for pair in pairs], self.dtype) if self.top_k else None,
         )
 
     def encode(self, rows: Sequence[Row], seed: Sequence[int]) -> list[EncodedPair | None]:
@@ -120,7 +134,7 @@ class Encoder:
         """
         if not rows:
             return []
-        aligned = self.aligned and len(rows[0]) == 3
+        aligned = self.aligned and len(rows[0]) > 2
         sides = [
             self._encode_side(side, [row[side] for row in rows], aligned, random.Random(repr((*seed, side))))
             for side in (0, 1)
@@ -150,7 +164,14 @@ class Encoder:
                 return None
             src_ids, trg_ids = src_ids[:limit], trg_ids[:limit]
         points: list[int] = []
-        if self.aligned and len(row) == 3:
+        if self.aligned and len(row) > 2:
             cells = align_pieces(row[2], row[0], row[1], src_offsets[:limit], trg_offsets[:limit])
             points = cells.ravel().tolist()
-        return EncodedPair([*src_ids, EOS_ID], [*trg_ids, EOS_ID], points)
+        stored = self._stored(row[-1], len(trg_ids) + 1) if self.top_k else _NOTHING
+        return EncodedPair([*src_ids, EOS_ID], [*trg_ids, EOS_ID], points, stored)
+
+    def _stored(self, line: str, length: int) -> NDArray[np.int32]:
+        numbers = parse_distributions(line, length, self.processors[1].get_piece_size())
+        if numbers.shape[1] != self.top_k:
+            raise UserError(f"the stored distributions are of {numbers.shape[1]} pieces, but top-k is {self.top_k}")
+        return numbers.ravel()

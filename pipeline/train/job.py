@@ -15,6 +15,7 @@ from pipeline.train.distillation import (
     RECIPE_OPTIONS,
     Distillation,
     Initialisation,
+    check_same_every_time,
     parse_distillation,
     parse_initialisation,
 )
@@ -117,6 +118,14 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         metavar=("SRC", "TRG"),
         help="the teachers' vocabularies (default: those beside the model)",
     )
+    add(
+        "--teacher-distributions",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE"),
+        help="what pipeline.score.distributions stored for the corpus NAME, for a distillation with top-k",
+    )
     add("--init", type=Path, metavar="MODEL", help="a model (npz file or model directory) to begin with")
     add(
         "--initialise",
@@ -177,10 +186,14 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         augmentation = dataclasses.replace(augmentation, tags=0.0)
     if not options.guided_alignment and not augmentation.tags:
         corpora = {name: paths[:2] for name, paths in corpora.items()}
+    corpora = _with_distributions(corpora, given.teacher_distributions, distillation)
+    if distillation.top_k:
+        check_same_every_time(options, bool(augmentation))
     if given.data_workers is not None and given.data_workers < 0:
         raise UserError(f"--data-workers {given.data_workers}: it must be 0 (none) or more")
     curriculum = given.curriculum
     if curriculum is None and given.distillation is not None:
+        distillation.check_corpora(list(corpora))
         curriculum = distillation.curriculum()
     initialisation = parse_initialisation({} if given.initialise is None else given.initialise)
     initial = given.init
@@ -188,8 +201,6 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         initial = given.teacher[0] if given.teacher else None
         if initial is None:
             raise UserError("--initialise says what to copy, but not from which model: give --init or --teacher")
-    if given.distillation is not None:
-        distillation.check_corpora(list(corpora))
     if distillation.needs_teacher and not given.teacher:
         raise UserError(f"the distillation recipe {distillation.recipe} compares with a teacher: give --teacher")
     if given.teacher and not distillation.needs_teacher and initial != given.teacher[0]:
@@ -218,3 +229,25 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         initial=initial,
         initialisation=initialisation,
     )
+
+
+def _with_distributions(
+    corpora: dict[str, tuple[Path, ...]], given: Sequence[tuple[str, str]], distillation: Distillation
+) -> dict[str, tuple[Path, ...]]:
+    """The corpora, each with its file of stored distributions as the last column when the distillation reads them."""
+    files = {name: Path(path) for name, path in given}
+    if files and not distillation.top_k:
+        raise UserError(
+            "--teacher-distributions are given, but the distillation does not say to read them: "
+            "give top-k, the number of pieces that were stored"
+        )
+    if unknown := files.keys() - corpora.keys():
+        raise UserError(f"--teacher-distributions {min(unknown)}: there is no such --corpus")
+    if not distillation.top_k:
+        return corpora
+    if missing := corpora.keys() - files.keys():
+        raise UserError(
+            f"distillation top-k reads a teacher's stored distributions, but the corpus {min(missing)} has none: give "
+            "--teacher-distributions, as pipeline.score.distributions writes them"
+        )
+    return {name: (*paths, files[name]) for name, paths in corpora.items()}

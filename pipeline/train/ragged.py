@@ -24,6 +24,12 @@ class Ragged:
         return cls(np.fromiter(chain.from_iterable(sequences), dtype, int(offsets[-1])), offsets)
 
     @classmethod
+    def joined(cls, arrays: Sequence[NDArray[Any]], dtype: Any) -> "Ragged":
+        """`of` for sequences that are arrays already."""
+        offsets = np.fromiter(accumulate(map(len, arrays), initial=0), np.int64, len(arrays) + 1)
+        return cls(np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype), offsets)
+
+    @classmethod
     def concatenated(cls, parts: Sequence["Ragged"]) -> "Ragged":
         lengths = np.concatenate([part.lengths for part in parts])
         return cls(np.concatenate([part.flat for part in parts]), np.concatenate(([0], np.cumsum(lengths))))

@@ -42,6 +42,7 @@ def open_data(
         options.max_length_crop,
         aligned=options.guided_alignment,
         augmenter=Augmenter(_suited(job), job.languages),
+        top_k=job.distillation.top_k,
     )
     on_gpu = compute.device.type == "cuda"
     processors = compute.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

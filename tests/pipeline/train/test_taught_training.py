@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import read_lines, write_lines
 from pipeline.model.formats import npz
+from pipeline.score.distributions import main as store_distributions
 from pipeline.train.distillation import RECIPES
 from pipeline.train.train import main
 
@@ -67,7 +69,9 @@ def teacher(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory: wider and deeper than the students, trained for a few seconds."""
     folder = tmp_path_factory.mktemp("teacher")
     shape = {"dim_emb": 48, "enc_depth": 3, "dec_depth": 3, "transformer_dim_ffn": 96}
-    main(arguments(files, folder, **shape, after="70u"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIMBECK_CPUS", "1")
+        main(arguments(files, folder, **shape, after="50u"))
     return folder / "model"
 
 
@@ -147,9 +151,64 @@ def test_layers_of_the_teacher_that_also_runs_along(files: Files, teacher: Path,
     assert "word-kd" in records(tmp_path)[0]
 
 
+@pytest.fixture(scope="module")
+def stored(files: Files, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the teacher thinks of the corpus, 50 pieces at each position."""
+    path = tmp_path_factory.mktemp("stored") / "distributions.zst"
+    sides = ["--corpus-src", str(files.corpus[0]), "--corpus-trg", str(files.corpus[1])]
+    vocabs = ["--src-vocab", str(files.vocabs[0]), "--trg-vocab", str(files.vocabs[1])]
+    model = str(teacher / "final.model.npz.best-ce-mean-words.npz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIMBECK_CPUS", "1")
+        store_distributions(["--model", model, *vocabs, *sides, "--top-k", "50", "--output", str(path)])
+    return path
+
+
+def from_store(stored: Path, top_k: int = 50) -> list[str]:
+    return [*taught({"recipe": "hybrid", "top-k": top_k}), "--teacher-distributions", "distilled", str(stored)]
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_stored_distributions_teach_what_the_teacher_would(
+    files: Files, teacher: Path, stored: Path, tmp_path: Path, guided: bool
+) -> None:
+    options: dict[str, Any] = {"guided_alignment": guided, "after": "4u"}
+    main(arguments(files, tmp_path / "online", *taught({"recipe": "hybrid"}, teacher), **options))
+    main(arguments(files, tmp_path / "stored", *from_store(stored), **options))
+    online, found = records(tmp_path / "online")[0], records(tmp_path / "stored")[0]
+    # Nearly all of the probability is in 50 of the 70 pieces; that the others count as one only brings both nearer.
+    assert 0.9 * online["word-kd"] < found["word-kd"] < online["word-kd"]
+    assert found["train-cost"] == pytest.approx(online["train-cost"], rel=0.01)
+
+
+def test_stored_distributions_that_do_not_fit_are_refused(files: Files, stored: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stored distributions are of 50 pieces, but top-k is 8"):
+        main(arguments(files, tmp_path / "count", *from_store(stored, 8), after="1u"))
+    with pytest.raises(UserError, match="sentencepiece-alphas would change the pieces"):
+        main(arguments(files, tmp_path / "sampled", *from_store(stored), sentencepiece_alphas=0.5, after="1u"))
+    with pytest.raises(UserError, match="augmentation would change the pieces"):
+        main([*arguments(files, tmp_path / "augmented", *from_store(stored), after="1u"), "--augmentation", "defaults"])
+    lines = list(read_lines(stored))
+    with write_lines(tmp_path / "shifted.zst") as shifted:
+        for line in (*lines[1:], lines[0]):
+            shifted.write(line)
+    with pytest.raises(UserError, match="do not fit their sentence"):
+        main(arguments(files, tmp_path / "shifted", *from_store(tmp_path / "shifted.zst"), after="1u"))
+    with write_lines(tmp_path / "short.zst") as short:
+        short.write(lines[0])
+    with pytest.raises(UserError, match="equal length"):
+        main(arguments(files, tmp_path / "short", *from_store(tmp_path / "short.zst"), after="1u"))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (taught({"recipe": "hybrid", "top-k": 8}), "the corpus distilled has none: give --teacher-distributions"),
+        (["--teacher-distributions", "distilled", "a.zst"], "give top-k"),
+        (
+            [*taught({"recipe": "hybrid", "top-k": 8}), "--teacher-distributions", "original", "a.zst"],
+            "--teacher-distributions original: there is no such --corpus",
+        ),
         (taught({"recipe": "hybrid"}), "recipe hybrid compares with a teacher: give --teacher"),
         (taught({"recipe": "word"}), "reads the corpora original, but distilled are given"),
         (taught({"recipe": "interpolation"}), "reads the corpora distilled and original, but distilled are given"),
