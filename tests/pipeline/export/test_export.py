@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_model import trained_files
+from tiny_model import toy_pairs, trained_files
 
 from pipeline.common.errors import UserError
 from pipeline.export import export
@@ -63,6 +63,23 @@ def test_the_code_in_the_card_translates(tmp_path, flags):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "export", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\['.+'\]\n", done.stdout)
+
+
+def test_a_directory_for_transformers_on_request(tmp_path, flags, caplog):
+    pytest.importorskip("transformers")
+    for name, side in (("dev.en", 0), ("dev.de", 1)):
+        (tmp_path / name).write_text("".join(f"{pair[side]}\n" for pair in toy_pairs(8, seed=2)))
+    sample = ["--sample", str(tmp_path / "dev.en"), str(tmp_path / "dev.de")]
+    with caplog.at_level("INFO"):
+        export.main([*flags, "--huggingface", *sample])
+    assert "CTranslate2 float32 against torch on 8 sentences of dev.en" in caplog.text
+    assert "LimbeckMarianMTModel (trust_remote_code=True) on 8 sentences of dev.en" in caplog.text
+    folder = tmp_path / "export"
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["bytes"]["huggingface"] > 0 and "huggingface/model.safetensors" in metadata["files"]
+    assert "| `huggingface` |" in (folder / "MODEL_CARD.md").read_text()
+    with pytest.raises(UserError, match="not 3 files"):
+        export.main([*flags, *sample, str(tmp_path / "dev.en")])
 
 
 def test_a_damaged_quantized_model_is_not_exported(tmp_path, flags, quantized):
