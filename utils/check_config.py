@@ -12,6 +12,8 @@ from pipeline.clean.rules import check_overrides
 from pipeline.common.errors import UserError
 from pipeline.data.names import split_dataset
 from pipeline.model.decoding import decoding_options
+from pipeline.train.augment.augmenter import parse_augmentation
+from pipeline.train.curriculum import parse_curriculum
 from pipeline.train.distillation import (
     RECIPE_OPTIONS,
     check_same_every_time,
@@ -47,6 +49,9 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
     for name, rules in cleaning.datasets.items():
         yield f"experiment.cleaning.datasets.{name}", partial(check_overrides, rules)
     yield "experiment.distillation", partial(_check_distillation, config)
+    yield "experiment.augmentation", partial(parse_augmentation, config.experiment.augmentation)
+    yield "experiment.curriculum.teacher", partial(_check_teacher_curriculum, config)
+    yield "experiment.curriculum.student", partial(_check_student_curriculum, config)
     presets = {
         "training-backward": ("backward", config.marian_args.training_backward),
         "training-teacher": ("teacher", config.marian_args.training_teacher),
@@ -72,7 +77,7 @@ def _check_distillation(config: TrainingConfig) -> None:
     except UserError:
         return  # said where they stand
     if distillation.top_k:
-        check_same_every_time(student)
+        check_same_every_time(student, bool(parse_augmentation(config.experiment.augmentation)))
     if distillation.hidden_weights and config.experiment.teacher_ensemble > 1:
         raise UserError("hidden states can be compared with one teacher, but teacher-ensemble is above 1")
     depths = {
@@ -85,6 +90,17 @@ def _check_distillation(config: TrainingConfig) -> None:
         _check_same_shape(student, teacher)
         chosen_layers(initialisation.encoder_layers, "encoder", *depths["encoder"])
         chosen_layers(initialisation.decoder_layers, "decoder", *depths["decoder"])
+
+
+def _check_teacher_curriculum(config: TrainingConfig) -> None:
+    if stages := config.experiment.curriculum.teacher:
+        parse_curriculum(stages, ["original", "backtranslated"] if config.datasets.mono_trg else ["original"])
+
+
+def _check_student_curriculum(config: TrainingConfig) -> None:
+    if stages := config.experiment.curriculum.student:
+        given, _ = distillation_values(config.experiment.distillation.model_dump(by_alias=True))
+        parse_curriculum(stages, parse_distillation(given).corpora)
 
 
 def _check_same_shape(student: TrainingOptions, teacher: TrainingOptions) -> None:

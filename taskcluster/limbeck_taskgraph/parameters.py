@@ -29,6 +29,7 @@ def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
         "trg": experiment["trg"],
         "derived": {
             **_derived_of_distillation(experiment["distillation"], training_config["marian-args"]["training-student"]),
+            **_derived_augmentation(experiment),
             "filter-fraction": fraction,
             "backward-model": bool(fraction or datasets["mono-trg"] or "backward" in training_config["target-stage"]),
             "several-teachers": experiment["teacher-ensemble"] > 1,
@@ -57,6 +58,15 @@ def _derived_of_distillation(section: Mapping[str, Any], student_options: Mappin
         "top-k-distilled": stores and "distilled" in distillation.corpora,
         "top-k-original": stores and "original" in distillation.corpora,
         "student-max-length": student_options.get("max-length"),
+    }
+
+
+def _derived_augmentation(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """What is done to the text of teachers and students. Stored distributions belong to sentences as they stand."""
+    given, top_k = experiment["augmentation"], experiment["distillation"]["top-k"]
+    return {
+        "teacher-augmentation": "defaults" if given is None else given,
+        "student-augmentation": ("none" if top_k else "defaults") if given is None else given,
     }
 
 

@@ -133,6 +133,20 @@ class Distillation(Section):
     initialise: Initialise = Field(default_factory=Initialise)
 
 
+class Curriculum(Section):
+    teacher: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="stages of the teacher's training, one after the other: `mix` gives the corpora (original, "
+        "backtranslated) and their weights, `until` (such as `2e of backtranslated`) when the stage ends; the last one "
+        "has none. Default: what teacher-mode says",
+    )
+    student: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="the same for the student, over the corpora that its distillation reads (distilled, original). "
+        "Default: one stage, mixed as distillation says",
+    )
+
+
 class Experiment(Section):
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="what the run is called")
     src: Locale = Field(description="source language")
@@ -174,6 +188,12 @@ class Experiment(Section):
         "0.05 when the run has a backward model anyway (for mono-trg), otherwise 0; a number asks for a backward model",
     )
     distillation: Distillation = Field(default_factory=Distillation)
+    curriculum: Curriculum = Field(default_factory=Curriculum)
+    augmentation: Literal["defaults", "none"] | dict[str, float] | None = Field(
+        default=None,
+        description="changes made to the text of teachers and students at random, see augmentation.md: defaults, none, "
+        "or the chance of each. Default: defaults, but none for a student with distillation.top-k",
+    )
     opuscleaner_mode: Literal["custom", "defaults"] = Field(
         default="defaults", description="accepted from existing configs; Limbeck cleans by experiment.cleaning"
     )
