@@ -2,11 +2,13 @@
 # make test    lint, types and tests
 # make lint    lint and types only
 # make bench   benchmarks against named peers, LIMBECK_DATA=folder of corpora
+# make bench-peers   the peers that training is compared with, in .venv-peers; make bench finds them there
+# Hours long, and so by themselves: benchmarks/multi30k.py and benchmarks/distillation.py
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test test-slow lint bench clean
+.PHONY: venv demo test test-slow lint bench bench-peers clean
 
 venv: .venv/installed
 
@@ -32,9 +34,24 @@ test: lint
 test-slow: venv
 	$(BIN)/python -m pytest -m slow
 
+# Named by who has other ones: export LIMBECK_PEERS and LIMBECK_PYMARIAN.
+export LIMBECK_PEERS ?= $(wildcard .venv-peers/bin/python)
+export LIMBECK_PYMARIAN ?= $(wildcard .venv-peers/bin/pymarian)
+
 bench: venv
 	@test -n "$(LIMBECK_DATA)" || { echo "make bench LIMBECK_DATA=folder (en-de/train.{en,de}.zst, en-de/noisy.{en,de}.zst)"; exit 1; }
-	@for file in benchmarks/*.py; do echo "== $$file"; LIMBECK_DATA="$(LIMBECK_DATA)" $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out benchmarks/multi30k.py benchmarks/distillation.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; LIMBECK_DATA="$(LIMBECK_DATA)" $(BIN)/python $$file || exit 1; done
+
+bench-peers: .venv-peers/installed
+
+# pymarian's wheel is 600 MB and made for some Pythons only: without it the rest is still compared.
+.venv-peers/installed: benchmarks/peers.txt
+	@$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet $(TORCH_INDEX) torch==2.13.0
+	.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers.txt
+	.venv-peers/bin/python -m pip install --quiet --no-deps joeynmt==2.3.0
+	.venv-peers/bin/python -m pip install --quiet pymarian==1.12.42 || echo "pymarian cannot be installed here: Marian is left out"
+	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache

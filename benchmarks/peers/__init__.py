@@ -1,0 +1,1 @@
+"""The trainers that Limbeck's is compared with, each run as its users run it, in an environment of its own."""
