@@ -57,6 +57,7 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     """Choose device (see `choose_device`) and precision, set torch's threads, and log the choice with its reasons.
 
     Processor threads are LIMBECK_CPUS, or all that this process may use. On several GPUs the current one is taken.
+    Raises UserError when the device cannot compute in that precision.
     """
     threads = _cpu_threads()
     torch.set_num_threads(threads)
@@ -83,8 +84,12 @@ def _on_cpu(precision: str, threads: int) -> Compute:
     has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     chosen = precision if precision != "auto" else "bfloat16" if has_bfloat16 else "float32"
     torch.set_float32_matmul_precision("highest")
-    if chosen == "float16" or (chosen == "bfloat16" and not has_bfloat16):
-        logger.warning(f"training: precision {chosen} is asked for, but this processor has no units for it: it is slow")
+    if chosen == "float16":
+        raise UserError("precision float16 is for GPUs, processors take hours for it: use bfloat16, float32 or auto")
+    if chosen == "bfloat16" and not has_bfloat16:
+        logger.warning(
+            "training: precision bfloat16 is asked for, but this processor has no bfloat16 units: it is slow"
+        )
     why = "the processor has bfloat16 units" if has_bfloat16 else "the processor has no bfloat16 units"
     kept = "; freed memory is kept for the next update" if _keep_freed_memory() else ""
     logger.info(f"training: on {threads} processor thread(s), {_describe(chosen, precision, why)}{kept}")

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -290,3 +291,55 @@ def test_ctrl_c_and_sigterm_are_told_apart(files: Files, tmp_path: Path, monkeyp
     signalled(signal.SIGTERM)
     with pytest.raises(TransientError, match="stopped by SIGTERM"):
         main(arguments(files, tmp_path))
+
+
+def test_an_overflow_of_scaled_losses_lowers_the_scale_and_leaves_the_update_out(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scaling is float16's, which only GPUs train in: here it is switched on in float32, and gradients overflow."""
+    from pipeline.train.compute import Compute
+    from pipeline.train.train import Trainer
+
+    gradients = Trainer._gradients
+    overflows = iter([True] * 3)
+
+    def overflowing(self: Trainer, update: object) -> object:
+        costs = gradients(self, update)  # type: ignore[arg-type]
+        if next(overflows, False):
+            self.model.get_parameter("encoder_l1_ffn_W1").grad[0, 0] = math.inf  # type: ignore[index]
+        return costs
+
+    options = {"precision": "float32", "after": "30u", "valid_freq": "30u", "transformer_dropout": 0}
+    main(arguments(files, tmp_path / "exact", **options))
+    monkeypatch.setattr(Trainer, "_gradients", overflowing)
+    with pytest.raises(UserError, match=r"not finite at update 1 .*gradient norm inf"):
+        main(arguments(files, tmp_path / "unscaled", **options))
+    overflows = iter([True] * 3)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    monkeypatch.setattr(Compute, "scaler", lambda self: scaler)
+    main(arguments(files, tmp_path / "scaled", **options))
+    assert scaler.get_scale() == 2.0**13
+    assert torch.load(tmp_path / "scaled" / "model" / "optimizer.pt")["scaler"]["scale"] == 2.0**13
+    (scaled,), (exact,) = records(tmp_path / "scaled"), records(tmp_path / "exact")
+    assert scaled["ce-mean-words"] == pytest.approx(exact["ce-mean-words"], rel=0.2)
+
+
+def test_float16_is_not_computed_on_a_processor(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="precision float16 is for GPUs"):
+        main(arguments(files, tmp_path, precision="float16"))
+
+
+def test_profile_leaves_a_trace_of_a_few_updates(files: Files, tmp_path: Path) -> None:
+    main([*arguments(files, tmp_path, after="20u"), "--profile"])
+    trace = json.loads((tmp_path / "model" / "profile.json").read_text())
+    names = {event["name"] for event in trace["traceEvents"] if "name" in event}
+    assert any("embedding" in name for name in names)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same(files: Files, tmp_path: Path) -> None:
+    options = {"precision": "float32", "after": "6u", "valid_freq": "6u"}
+    main(arguments(files, tmp_path / "eager", **options))
+    main(arguments(files, tmp_path / "compiled", compile=True, **options))
+    (eager,), (compiled,) = records(tmp_path / "eager"), records(tmp_path / "compiled")
+    assert compiled["train-cost"] == pytest.approx(eager["train-cost"], rel=1e-4)
