@@ -1,10 +1,6 @@
 """Word alignments turned into alignments of SentencePiece pieces."""
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.common.errors import UserError
 from pipeline.common.words import word_spans
@@ -14,8 +10,8 @@ Offsets = Sequence[tuple[int, int]]
 
 def align_pieces(
     points: str, src_text: str, trg_text: str, src_offsets: Offsets, trg_offsets: Offsets
-) -> NDArray[np.int32]:
-    """Alignment points [N, 2] of (source piece, target piece), the ends of the sentences aligned with each other.
+) -> list[tuple[int, int]]:
+    """Alignment points (source piece, target piece) in order, the ends of the sentences aligned with each other.
 
     `points` is Pharaoh's `i-j …` over the words of the texts (`split_words`); offsets are (begin, end) of each piece in
     characters of the text, without the end of sentence. Two pieces are aligned when words that they belong to are.
@@ -30,7 +26,7 @@ def align_pieces(
                 f"words ({src_text[:80]!r}): the alignments belong to another corpus"
             )
         cells.update((a, b) for a in src_words[i] for b in trg_words[j])
-    return np.array(sorted(cells), dtype=np.int32)
+    return sorted(cells)
 
 
 def parse_points(points: str) -> list[tuple[int, int]]:
@@ -51,7 +47,20 @@ def pieces_of_words(text: str, offsets: Offsets) -> list[range]:
     Pieces of no width (the first bytes of a character, the first letters of a ligature) belong where they stand.
     """
     ends = [end for _, end in word_spans(text)]
+    count = len(ends)
+    first: list[int] = []  # of each word
+    behind: list[int] = []  # the last one
+    word = 0
     # Both lists ascend, since pieces and words stand in the order of the text.
-    first = [bisect_right(ends, begin) for begin, _ in offsets]
-    last = [bisect_right(ends, max(begin, end - 1)) for begin, end in offsets]
-    return [range(bisect_left(last, word), bisect_right(first, word)) for word in range(len(ends))]
+    for piece, (begin, end) in enumerate(offsets):
+        while word < count and ends[word] <= begin:
+            behind.append(piece)
+            word += 1
+        last = word
+        while last < count and ends[last] < end:
+            last += 1
+        while len(first) <= last:
+            first.append(piece)
+    first += [len(offsets)] * (count - len(first))
+    behind += [len(offsets)] * (count - len(behind))
+    return [range(*ends_of_word) for ends_of_word in zip(first, behind, strict=False)]

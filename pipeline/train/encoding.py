@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import sentencepiece
@@ -147,12 +148,13 @@ class Encoder:
         """Ids, and character offsets of the pieces where alignments need them."""
         processor, sampler = self.processors[side], self.samplers[side]
         # One thread: the others are for training.
-        if not aligned and sampler is None:
-            return [(ids, ()) for ids in processor.encode(texts, out_type=int, num_threads=1)]
+        if not aligned:
+            best: list[list[int]] = processor.encode(texts, out_type=int, num_threads=1)
+            return [(ids if sampler is None else sampler.sample(ids, rng), ()) for ids in best]
         encoded = processor.encode(texts, return_type="offset_mapping", num_threads=1)
         if sampler is None:
             return [(item["ids"], item["offsets"]) for item in encoded]
-        return [sampler.sample(item["pieces"], item["ids"], item["offsets"], rng) for item in encoded]
+        return [sampler.sample_with_offsets(item["ids"], item["offsets"], rng) for item in encoded]
 
     def _pair(self, row: Row, src: tuple[list[int], Offsets], trg: tuple[list[int], Offsets]) -> EncodedPair | None:
         (src_ids, src_offsets), (trg_ids, trg_offsets) = src, trg
@@ -166,7 +168,7 @@ class Encoder:
         points: list[int] = []
         if self.aligned and len(row) > 2:
             cells = align_pieces(row[2], row[0], row[1], src_offsets[:limit], trg_offsets[:limit])
-            points = cells.ravel().tolist()
+            points = list(chain.from_iterable(cells))
         stored = self._stored(row[-1], len(trg_ids) + 1) if self.top_k else _NOTHING
         return EncodedPair([*src_ids, EOS_ID], [*trg_ids, EOS_ID], points, stored)
 

@@ -3,35 +3,41 @@
 import functools
 import math
 import random
+from array import array
 from bisect import bisect
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Sequence
 
 import sentencepiece
 
-_NBEST = 64
-_LEAST_SHARE = 1e-3
-_CACHED_WORDS = 1 << 16
+_CACHED_WORDS = 1 << 14
 _SPACE = "▁"
 
 Offset = tuple[int, int]
+Choices = tuple[list[float], list[tuple[int, int]]]
 
 
-@dataclass(frozen=True)
-class _Alternatives:
-    """Segmentations of a word with their cumulative probabilities; of each the ids and the lengths of its pieces."""
+class _Word:
+    """A word and the weights [length + 1] of all segmentations of its beginnings of each length.
 
-    cumulative: list[float]
-    segmentations: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    `choices` are found when they are first needed: for the end of a beginning, the cumulative weights of the pieces
+    that may be its last one, and of each piece where it starts and its id.
+    """
+
+    __slots__ = ("choices", "scale", "text", "weights")
+
+    def __init__(self, text: str, scale: float) -> None:
+        self.text, self.scale = text, scale
+        self.weights = array("d", [1.0] + [0.0] * len(text))
+        self.choices: dict[int, Choices] = {}
 
 
 class SubwordSampler:
     """Draws segmentations in proportion to P(segmentation)^alpha (Kudo 2018, "Subword regularization").
 
     SentencePiece's own sampling cannot be repeated: its random generator differs from process to process whatever the
-    seed. Since pieces do not cross spaces, the words of a sentence are segmented independently of each other;
-    so each word is drawn by itself from its 64 best segmentations, less those rarer than one in a thousand.
-    Words spelt in bytes or unknown keep the best segmentation.
+    seed. Since pieces do not cross spaces, the words of a sentence are segmented independently of each other; each is
+    drawn by itself, from all its segmentations, by forward filtering and backward sampling over its lattice.
+    Words spelt in bytes, unknown, or user-defined keep the best segmentation.
     """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, alpha: float) -> None:
@@ -39,67 +45,125 @@ class SubwordSampler:
         numbers = range(processor.get_piece_size())
         self._pieces = [processor.id_to_piece(number) for number in numbers]
         self._scores = [processor.get_score(number) for number in numbers]
-        self._fixed = {
-            number
-            for number in numbers
-            if processor.is_byte(number) or processor.is_unknown(number) or processor.is_control(number)
-        }
-        self._alternatives = functools.lru_cache(_CACHED_WORDS)(self._find_alternatives)
+        self._begins = [piece.startswith(_SPACE) for piece in self._pieces]
+        # Weights of pieces, and of what is only the beginning of a piece 0: a word is walked along these.
+        self._weights: dict[str, float] = {}
+        self._numbers: dict[str, int] = {}
+        self._fixed = set()
+        for number, piece in enumerate(self._pieces):
+            # Pieces with a meaning of their own have no probability; their score is 0.
+            if self._scores[number] == 0 or any(
+                special(number) for special in (processor.is_byte, processor.is_unknown, processor.is_control)
+            ):
+                self._fixed.add(number)
+                continue
+            for length in range(1, len(piece)):
+                self._weights.setdefault(piece[:length], 0.0)
+            self._weights[piece] = math.exp(alpha * self._scores[number])
+            self._numbers[piece] = number
+        self._longest = max(map(len, self._numbers), default=0)
+        self._word = functools.lru_cache(_CACHED_WORDS)(self._weigh)
 
     def __reduce__(self) -> tuple[type["SubwordSampler"], tuple[sentencepiece.SentencePieceProcessor, float]]:
         return SubwordSampler, (self.processor, self.alpha)
 
-    def sample(
-        self, pieces: list[str], ids: list[int], offsets: list[Offset], rng: random.Random
+    def sample(self, ids: Sequence[int], rng: random.Random) -> list[int]:
+        """From the ids of a sentence's best segmentation to those of a random one."""
+        sampled: list[int] = []
+        for start, end in self._words(ids):
+            word = self._word(tuple(ids[start:end]))
+            sampled += ids[start:end] if word is None else self._draw(word, rng)[0]
+        return sampled
+
+    def sample_with_offsets(
+        self, ids: Sequence[int], offsets: Sequence[Offset], rng: random.Random
     ) -> tuple[list[int], list[Offset]]:
-        """From the best segmentation of a sentence (pieces, ids, character offsets) to a random one (ids, offsets)."""
-        starts = [index for index, piece in enumerate(pieces) if index == 0 or piece.startswith(_SPACE)]
-        new_ids: list[int] = []
+        """The same, together with the offsets of the pieces in characters of the text."""
+        sampled: list[int] = []
         new_offsets: list[Offset] = []
-        for start, end in zip(starts, [*starts[1:], len(pieces)], strict=True):
-            alternatives = None
-            if self._fixed.isdisjoint(ids[start:end]):
-                alternatives = self._alternatives("".join(pieces[start:end]))
-            if alternatives is None:
-                new_ids += ids[start:end]
+        for start, end in self._words(ids):
+            best = tuple(ids[start:end])
+            word = self._word(best)
+            if word is None:
+                sampled += best
                 new_offsets += offsets[start:end]
                 continue
-            chosen, lengths = alternatives.segmentations[bisect(alternatives.cumulative, rng.random())]
-            new_ids += chosen
-            characters = _characters(pieces[start:end], offsets[start:end])
-            ends = list(accumulate(lengths))
-            new_offsets += [
-                (characters[last - length][0], characters[last - 1][1])
-                for length, last in zip(lengths, ends, strict=True)
-            ]
-        return new_ids, new_offsets
+            chosen, ends = self._draw(word, rng)
+            sampled += chosen
+            if len(chosen) == len(best) and tuple(chosen) == best:
+                new_offsets += offsets[start:end]
+                continue
+            new_offsets += self._offsets(best, offsets[start:end], ends)
+        return sampled, new_offsets
 
-    def _find_alternatives(self, word: str) -> _Alternatives | None:
-        """Segmentations of a word that begins with a space mark, or None when there is only one to choose."""
-        text = word[1:]
-        if not word.startswith(_SPACE) or not text or _SPACE in text:
+    def _offsets(self, best: Sequence[int], offsets: Sequence[Offset], ends: Sequence[int]) -> list[Offset]:
+        """Of pieces that end at these characters of a word, by the offsets of its best segmentation."""
+        starts = [0, *ends[:-1]]
+        begin = offsets[0][0]
+        lengths = [end - start for start, end in offsets]
+        if lengths == [len(self._pieces[number]) for number in best]:  # the text stands as it was
+            return [(begin + first, begin + last) for first, last in zip(starts, ends, strict=True)]
+        characters = _characters([self._pieces[number] for number in best], offsets)
+        return [(characters[first][0], characters[last - 1][1]) for first, last in zip(starts, ends, strict=True)]
+
+    def _words(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Where the pieces of each word begin and end."""
+        begins = self._begins
+        starts = [place for place, number in enumerate(ids) if begins[number] or place == 0]
+        return list(zip(starts, [*starts[1:], len(ids)], strict=True))
+
+    def _weigh(self, best: tuple[int, ...]) -> _Word | None:
+        """The word with this best segmentation, or None when there is no other to draw."""
+        if not self._fixed.isdisjoint(best):
             return None
-        found: list[list[int]] = self.processor.nbest_encode(text, nbest_size=_NBEST, out_type=int)
-        scores = [sum(self._scores[piece] for piece in ids) for ids in found]
-        weights = [math.exp(self.alpha * (score - scores[0])) for score in scores]
-        least = _LEAST_SHARE * sum(weights)
-        segmentations, kept = [], []
-        for ids, weight in zip(found, weights, strict=True):
-            if weight < least:
-                break
-            pieces = [self._pieces[piece] for piece in ids]
-            # A text that is normalised once more may come out differently: then it is not this word.
-            if "".join(pieces) == word and self._fixed.isdisjoint(ids):
-                segmentations.append((tuple(ids), tuple(map(len, pieces))))
-                kept.append(weight)
-        if len(segmentations) < 2:
-            return None
-        total = sum(kept)
-        cumulative = [share / total for share in accumulate(kept)]
-        return _Alternatives(cumulative[:-1], segmentations)
+        text = "".join([self._pieces[number] for number in best])
+        # The best segmentation weighs 1 in all, so that weights of long words stay numbers.
+        word = _Word(text, math.exp(-self.alpha * sum([self._scores[number] for number in best]) / len(text)))
+        weights, find, found = word.weights, self._weights.get, 0
+        for start in range(len(text)):
+            weight = weights[start]
+            if not weight:
+                continue
+            for end in range(start + 1, len(text) + 1):
+                share = find(text[start:end])
+                if share is None:
+                    break
+                weight *= word.scale
+                if share:
+                    weights[end] += weight * share
+                    found += 1
+        return word if found > len(best) else None
+
+    def _draw(self, word: _Word, rng: random.Random) -> tuple[list[int], list[int]]:
+        """Ids of a random segmentation, and where its pieces end, in characters of the word."""
+        ids, ends = [], []
+        end = len(word.text)
+        while end:
+            choices = word.choices.get(end)
+            if choices is None:
+                choices = word.choices[end] = self._choices(word, end)
+            cumulative, pieces = choices
+            ends.append(end)
+            if len(pieces) == 1:
+                end, number = pieces[0]
+            else:
+                # Rounding may give the total itself, behind the last one.
+                end, number = pieces[min(bisect(cumulative, rng.random() * cumulative[-1]), len(pieces) - 1)]
+            ids.append(number)
+        return ids[::-1], ends[::-1]
+
+    def _choices(self, word: _Word, end: int) -> Choices:
+        total, cumulative, pieces = 0.0, [], []
+        for start in range(max(0, end - self._longest), end):
+            number = self._numbers.get(word.text[start:end])
+            if number is not None and word.weights[start]:
+                total += word.weights[start] * self._weights[self._pieces[number]] * word.scale ** (end - start)
+                cumulative.append(total)
+                pieces.append((start, number))
+        return cumulative, pieces
 
 
-def _characters(pieces: list[str], offsets: list[Offset]) -> list[Offset]:
+def _characters(pieces: Sequence[str], offsets: Sequence[Offset]) -> list[Offset]:
     """Where each character of some pieces stands in the text."""
     characters: list[Offset] = []
     for piece, (begin, end) in zip(pieces, offsets, strict=True):
