@@ -58,7 +58,7 @@ def main() -> None:
 
     def timed(manager: Any, batch: Any) -> Any:
         if time.monotonic() >= end:
-            manager._save_checkpoint(True, float("nan"))
+            manager._save_checkpoint(False, float("nan"))  # latest.ckpt
             raise TimeoutError
         return step(manager, batch)
 
@@ -66,6 +66,8 @@ def main() -> None:
     try:
         joeynmt.training.train(rank=0, world_size=None, cfg=load_config(path), skip_test=True)
     except TimeoutError:
+        given["testing"]["load_model"] = str((folder / "model" / "latest.ckpt").resolve())
+        path.write_text(yaml.safe_dump(given), encoding="utf-8")
         test(load_config(path), output_path=str(folder / "joey"))
     (folder / "joey.test").rename(folder / "hypotheses")
 
