@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import sentencepiece
 
-_CACHED_WORDS = 1 << 14
+_CACHED_WORDS = 1 << 16
 _SPACE = "▁"
 
 Offset = tuple[int, int]
@@ -48,7 +48,7 @@ class SubwordSampler:
         self._begins = [piece.startswith(_SPACE) for piece in self._pieces]
         # Weights of pieces, and of what is only the beginning of a piece 0: a word is walked along these.
         self._weights: dict[str, float] = {}
-        self._numbers: dict[str, int] = {}
+        self._drawn: dict[str, tuple[int, float]] = {}
         self._fixed = set()
         for number, piece in enumerate(self._pieces):
             # Pieces with a meaning of their own have no probability; their score is 0.
@@ -60,8 +60,8 @@ class SubwordSampler:
             for length in range(1, len(piece)):
                 self._weights.setdefault(piece[:length], 0.0)
             self._weights[piece] = math.exp(alpha * self._scores[number])
-            self._numbers[piece] = number
-        self._longest = max(map(len, self._numbers), default=0)
+            self._drawn[piece] = number, self._weights[piece]
+        self._longest = max(map(len, self._drawn), default=0)
         self._word = functools.lru_cache(_CACHED_WORDS)(self._weigh)
 
     def __reduce__(self) -> tuple[type["SubwordSampler"], tuple[sentencepiece.SentencePieceProcessor, float]]:
@@ -155,9 +155,9 @@ class SubwordSampler:
     def _choices(self, word: _Word, end: int) -> Choices:
         total, cumulative, pieces = 0.0, [], []
         for start in range(max(0, end - self._longest), end):
-            number = self._numbers.get(word.text[start:end])
-            if number is not None and word.weights[start]:
-                total += word.weights[start] * self._weights[self._pieces[number]] * word.scale ** (end - start)
+            if (piece := self._drawn.get(word.text[start:end])) and word.weights[start]:
+                number, share = piece
+                total += word.weights[start] * share * word.scale ** (end - start)
                 cumulative.append(total)
                 pieces.append((start, number))
         return cumulative, pieces
