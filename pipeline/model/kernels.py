@@ -241,7 +241,8 @@ class _OutputCost(Function):
                 chances[part] = p.gather(1, targets[part, None])
                 gradient[part] = p
         gradient.scatter_(1, targets[:, None], (chances - (1 - label_smoothing)).to(dtype))
-        cost = -chances.log().sum()
+        # A chance below the smallest number is not zero: its cost is large, not infinite.
+        cost = -chances.clamp_min(torch.finfo(torch.float32).tiny).log().sum()
         x_gradient = torch.mm(gradient, w).float()
         w_gradient = torch.mm(gradient.t(), x).float()
         b_gradient = gradient.sum(0).float() if b is not None else None

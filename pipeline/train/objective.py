@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pipeline.model.packed import PackedTransformer
 from pipeline.model.transformer import Transformer
 from pipeline.train.batches import Batch
 from pipeline.train.compute import Compute
@@ -43,6 +44,10 @@ class Objective:
         if options.compile:
             self.encode = torch.compile(model.encode, dynamic=True)
             self.decode = torch.compile(model.decode, dynamic=True)
+        # On a processor derivatives are written by hand, unless hidden states are wanted or something it cannot do.
+        by_hand = compute.device.type == "cpu" and not options.compile and PackedTransformer.can_train(model.config)
+        by_hand = by_hand and (distiller is None or not distiller.pairs)
+        self.packed = PackedTransformer(model, compute.dtype or torch.float32) if by_hand else None
         self.weights = {"cost": distiller.distillation.nll_weight if distiller is not None else 1.0}
         if options.guided_alignment:
             self.weights["alignment-cost"] = options.guided_alignment_weight
@@ -70,10 +75,17 @@ class Objective:
         distiller, wants_alignment = self.distiller, self.options.guided_alignment and batch.alignment is not None
         lesson = distiller.teach(batch) if distiller is not None else None
         hidden: dict[str, list[Tensor]] = {side: [] for side in (distiller.pairs if distiller is not None else ())}
-        with self.compute.autocast():
-            memory = self.encode(batch.src, batch.src_mask, hidden.get("encoder"))
-            states, attention = self.decode(batch.trg, memory, batch.src_mask, wants_alignment, hidden.get("decoder"))
-            states = states[batch.trg_mask]  # [N, d]: no product and no cost for padding
+        if self.packed is not None:
+            states, attention = self.packed.states(
+                batch.src, batch.src_mask, batch.trg, batch.trg_mask, wants_alignment
+            )
+        else:
+            with self.compute.autocast():
+                memory = self.encode(batch.src, batch.src_mask, hidden.get("encoder"))
+                states, attention = self.decode(
+                    batch.trg, memory, batch.src_mask, wants_alignment, hidden.get("decoder")
+                )
+                states = states[batch.trg_mask]  # [N, d]: no product and no cost for padding
 
         others: dict[str, Tensor] = {}
         if attention is not None and batch.alignment is not None:
@@ -103,9 +115,12 @@ class Objective:
         for start in range(0, len(states), self.chunk):
             part = slice(start, start + self.chunk)
             chunk = states[part].requires_grad_()
-            with self.compute.autocast():
-                logits = self.model.logits(chunk)
-            cost = token_cross_entropy(logits, targets[part], self.options.label_smoothing)
+            if self.packed is not None and self.distiller is None:
+                cost = self.packed.cost(chunk, targets[part], self.options.label_smoothing)
+            else:
+                with self.compute.autocast():
+                    logits = self.model.logits(chunk)
+                cost = token_cross_entropy(logits, targets[part], self.options.label_smoothing)
             costs["cost"] += cost.detach()
             loss = self.weights["cost"] * cost
             if self.distiller is not None and "word-kd" in self.weights:

@@ -83,6 +83,16 @@ def test_in_bfloat16_derivatives_are_as_near_to_exact_ones_as_under_autocast():
     assert distance(given) < 1.3 * distance(autocast)
 
 
+def test_a_piece_that_seems_impossible_costs_much_but_not_infinitely():
+    states, weight = torch.ones(3, 4, requires_grad=True), torch.zeros(8, 4)
+    weight[2] = 100.0
+    targets = torch.tensor([2, 3, 2])
+    cost = kernels.output_cost(states, weight, None, targets, 0.0, torch.float32)
+    assert 80 < cost.item() < 500
+    torch.autograd.backward(cost)
+    torch.testing.assert_close(states.grad, torch.tensor([[0.0] * 4, [100.0] * 4, [0.0] * 4]))
+
+
 def test_frozen_parameters_get_no_derivatives():
     model, batch = tiny_model(), make_batch(LENGTHS)
     for name, parameter in model.named_parameters():
