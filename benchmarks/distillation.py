@@ -1,8 +1,9 @@
 """What each way of distilling is worth: the same student, taught in seven ways for the same time, on Multi30k en-de.
 
 The teacher (3+3 layers, width 256) is trained once for --teacher-minutes, and translates the training captions once,
-with a beam and n-best list of 8. Each student (2+1 layers of the same width) then trains for --minutes of wall time on
-LIMBECK_CPUS threads (default: all), whatever its teaching costs, once for each seed; a beam of 4 over
+with a beam and n-best list of 8. Each student (2+1 layers of the same width) then trains for --minutes on LIMBECK_CPUS
+threads (default: all; minutes are processor time divided by the threads), whatever its teaching costs, once for each
+seed; a beam of 4 over
 test_2016_flickr, sacreBLEU on raw text. Results are kept in FOLDER/results.json: a run goes on with what is missing.
 LIMBECK_DATA names the corpora.
 """

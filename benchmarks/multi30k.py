@@ -1,8 +1,9 @@
 """Quality after the same time: Multi30k en-de, trained by this trainer and by its peers on the same machine.
 
 All get the same 28,996 captions, the same joint vocabulary of 8,000 pieces, the same transformer (3+3 layers, width
-256), --minutes of wall time on LIMBECK_CPUS threads (default: all), start-up included, and a beam of 5 over
-test_2016_flickr; sacreBLEU judges raw text. Peers have their own trainers with settings that suit the task: the same
+256), --minutes on LIMBECK_CPUS threads (default: all), start-up included, and a beam of 5 over test_2016_flickr;
+sacreBLEU judges raw text. Minutes are processor time divided by the threads, which on a quiet machine is wall time, and
+on a busy one is still the same for all. Peers have their own trainers with settings that suit the task: the same
 warm-up and inverse square root, label smoothing, dropout and, where they can, bfloat16.
 
 Results are kept in FOLDER/results.json: a run goes on with the contenders that are missing. LIMBECK_DATA names the
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import sacrebleu
 
 from pipeline.common.corpus import read_columns
@@ -103,7 +105,7 @@ def _set(data: Path, name: str) -> list[Path]:
 
 
 def limbeck(task: Task) -> list[str]:
-    """The trainer's ordinary command, told to stop when the time is over; the best model that it validated."""
+    """The trainer's ordinary command, told to stop when its time is over; the best model that it validated."""
     folder = Path(task.folder)
     command = [*(sys.executable, "-m", "pipeline.train.train", "--preset", "student-tiny", "--src", "en")]
     command += ["--trg", "de", "--corpus", "distilled", *task.train, "--devset", *task.dev, "--best-metric", "chrf"]
@@ -166,16 +168,23 @@ def scores(hypotheses: list[str], reference: Path) -> dict[str, float]:
 
 
 def run_for(command: list[str], task: Task, environment: "os._Environ[str]") -> None:
-    """Run a trainer that saves its model when it gets SIGTERM, which it gets when the time is over."""
+    """Run a trainer that saves its model when it gets SIGTERM, which it gets when its time is over."""
     with (Path(task.folder) / "log").open("w") as log:
         process = subprocess.Popen(command, stderr=log, stdout=log, cwd=ROOT, env=dict(environment))
-        try:
-            process.wait(timeout=60 * task.minutes)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-        else:
+        while process.poll() is None and cpu_seconds(process.pid) < 60 * task.minutes * task.threads:
+            time.sleep(1)
+        if process.poll() is not None:
             raise SystemExit(f"{command[:3]} ended before its time:\n{(Path(task.folder) / 'log').read_text()[-3000:]}")
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a running process and its children."""
+    root = psutil.Process(pid)
+    times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
+    ended = root.cpu_times()
+    return sum(found.user + found.system for found in times) + ended.children_user + ended.children_system
 
 
 CONTENDERS: dict[str, tuple[Callable[[Task], list[str]], str | None]] = {

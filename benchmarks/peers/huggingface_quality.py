@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,19 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 
 from peers.huggingface_model import PAD, make_model
 from peers.huggingface_trainer import Collator, encode
-from peers.tasks import ARCHITECTURES
+from peers.tasks import ARCHITECTURES, cpu_seconds
 
 
 class OutOfTime(TrainerCallback):
     def __init__(self, seconds: float) -> None:
-        self.end = time.monotonic() + seconds
+        self.end = seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        control.should_training_stop = time.monotonic() >= self.end
+        control.should_training_stop = cpu_seconds() >= self.end
         return control
 
 
 def main() -> None:
-    begun = time.monotonic()
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(task["threads"])
     processor = sentencepiece.SentencePieceProcessor(model_file=task["vocab"])
@@ -55,7 +53,7 @@ def main() -> None:
         optim="adamw_torch_fused",
         weight_decay=0.0,
     )
-    left = 60 * task["minutes"] - (time.monotonic() - begun)
+    left = 60 * task["minutes"] * task["threads"]
     Seq2SeqTrainer(
         model=model, args=arguments, train_dataset=data, data_collator=Collator(model), callbacks=[OutOfTime(left)]
     ).train()
