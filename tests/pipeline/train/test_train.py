@@ -103,9 +103,9 @@ def parameters(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_stopping_and_continuing_changes_nothing_bit_by_bit(files: Files, tmp_path: Path, precision: str) -> None:
     options = {"precision": precision, "transformer_dropout": 0.1, "optimizer_delay": 2, "valid_freq": "10u"}
-    main(arguments(files, tmp_path / "straight", after="20u", **options))
+    main(arguments(files, tmp_path / "straight", after="63u", **options))
     main(arguments(files, tmp_path / "parts", after="13u", **options))
-    main(arguments(files, tmp_path / "parts", after="20u", **options))
+    main(arguments(files, tmp_path / "parts", after="63u", **options))
     straight, parts = parameters(tmp_path / "straight"), parameters(tmp_path / "parts")
     assert all(torch.equal(straight[name], parts[name]) for name in straight)
     smoothed = [torch.load(tmp_path / part / "model/optimizer.pt")["smoothed"] for part in ("straight", "parts")]
