@@ -53,6 +53,7 @@ def toy_config(folder: Path, updates: int, mono: bool) -> dict[str, Any]:
             "src": "en",
             "trg": "de",
             "spm-vocab-size": 400,
+            "augmentation": "none",
             "cleaning": {"default": {"language": False}},
         },
         "datasets": datasets,
