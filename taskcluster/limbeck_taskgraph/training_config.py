@@ -255,7 +255,7 @@ class TrainingConfig(Section):
     taskcluster: Taskcluster = Field(default_factory=Taskcluster)
     wandb_publication: bool = Field(
         default=False,
-        description="publish curves to Weights & Biases (needs the extra `tracking`; WANDB_API_KEY, or WANDB_MODE=offline)",
+        description="publish curves to Weights & Biases (extra `tracking`; WANDB_API_KEY, or WANDB_MODE=offline)",
     )
 
     def to_parameters(self) -> dict[str, Any]:
