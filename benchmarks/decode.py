@@ -3,7 +3,7 @@
 1. The torch search beside Hugging Face's generate: float32, the same architecture, the same batches of 32 sentences, a
    translation ends when it is as long as its source. Once all sources have 24 pieces; once their lengths are spread
    like those of real text, in batches as they come and in batches of like lengths. The peer runs in a process of its
-   own, with the Python given by --peer-python (default: this one) if that has transformers. With --bfloat16 our side is
+   own, with the Python given by --peer-python (default: LIMBECK_PEERS, or this one) if that has transformers. With --bfloat16 our side is
    also timed in bfloat16.
 2. The translate step's own choice of batch size and threads beside the best that CTranslate2 reaches on this machine
    over batch sizes of 8, 16, 32 and 64 and both ways of using two processors.
@@ -44,7 +44,7 @@ from pipeline.vocab.build import train
 
 VOCAB, BATCH = 8000, 32
 FACTOR = 1.0  # translations are as long as their sources
-PEER = Path(__file__).with_name("decode_huggingface.py")
+PEER = Path(__file__).parent / "peers" / "huggingface_decode.py"
 EXAMPLE = """example:
   python benchmarks/decode.py --peer-python /path/to/venv/with/transformers/bin/python
 """
@@ -245,7 +245,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peer-python", default=sys.executable, help="a Python with torch and transformers")
+    parser.add_argument(
+        "--peer-python",
+        default=os.environ.get("LIMBECK_PEERS") or sys.executable,
+        help="a Python with torch and transformers (default: LIMBECK_PEERS, or this one)",
+    )
     parser.add_argument("--part", choices=["search", "step", "both"], default="both", help="what to measure")
     parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="beam sizes (default: 1 4)")
     parser.add_argument("--precision", nargs="+", default=["float32", "int8"], help="of the step (default: both)")

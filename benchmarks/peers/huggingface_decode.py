@@ -1,8 +1,8 @@
 """The peer of decode.py: Hugging Face's generate, in a process of its own.
 
 Reads a JSON object from its standard input: the architecture, source lengths in batches, and the beam. Prints processor
-seconds and wall seconds. A translation ends when it is as long as its source;
-sources that are longer than their batch's shortest are padded, as a tokenizer pads them.
+seconds and wall seconds. A translation ends when it is as long as its source; sources that are shorter than their
+batch's longest are padded, as a tokenizer pads them.
 """
 
 import json
