@@ -3,8 +3,8 @@
 1. The torch search beside Hugging Face's generate: float32, the same architecture, the same batches of 32 sentences, a
    translation ends when it is as long as its source. Once all sources have 24 pieces; once their lengths are spread
    like those of real text, in batches as they come and in batches of like lengths. The peer runs in a process of its
-   own, with the Python given by --peer-python (default: LIMBECK_PEERS, or this one) if that has transformers. With --bfloat16 our side is
-   also timed in bfloat16.
+   own, with the Python given by --peer-python (default: LIMBECK_PEERS, or this one) if that has transformers. With
+   --bfloat16 our side is also timed in bfloat16.
 2. The translate step's own choice of batch size and threads beside the best that CTranslate2 reaches on this machine
    over batch sizes of 8, 16, 32 and 64 and both ways of using two processors.
 
