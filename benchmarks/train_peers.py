@@ -91,9 +91,8 @@ def prepare(data: Path, folder: Path, pairs: int, words: int) -> tuple[dict[str,
 
 
 def ours(task: SpeedTask) -> Measurement:
-    """The trainer's command. CPU time is read when it says that an update has ended, tokens from its checkpoints.
-
-    The measured updates lie between a validation on 20 sentences and the end, hence as many warm up.
+    """The trainer's command. The measured updates lie between the checkpoint that a validation on 20 sentences ends
+    with and the line that tells of the last update, hence as many warm up; tokens are those of the checkpoints.
     """
     folder, architecture = Path(task.folder), task.architecture
     given = {
@@ -106,6 +105,7 @@ def ours(task: SpeedTask) -> Measurement:
         "label-smoothing": task.label_smoothing,
         "clip-norm": task.clip_norm,
         "learn-rate": task.learn_rate,
+        "exponential-smoothing": 0,
         "guided-alignment": False,
         "sentencepiece-alphas": [],
         "max-length": 100,
@@ -126,20 +126,23 @@ def ours(task: SpeedTask) -> Measurement:
         *("--output-dir", str(folder / "model"), "--checkpoint-dir", str(folder / "checkpoints")),
     ]
     environment = {**os.environ, "LIMBECK_CPUS": str(task.threads), "OMP_NUM_THREADS": str(task.threads)}
-    lines = {f"validation at update {task.updates:,}:": 0, f"training: update {2 * task.updates:,},": 1}
-    marks: dict[int, tuple[float, float]] = {}
+    begun = folder / "checkpoints" / f"checkpoint-{task.updates:08d}"
+    marks: list[tuple[float, float]] = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
         assert process.stderr is not None
         log = []
         for line in process.stderr:
             log.append(line)
-            for text, mark in lines.items():
-                if text in line:
-                    marks[mark] = (running_cpu_seconds(process.pid), time.monotonic())
-    if process.returncode or len(marks) < 2:
+            if f"validation at update {task.updates:,}:" in line:
+                while not begun.exists() and process.poll() is None:
+                    time.sleep(0.01)
+            elif f"training: update {2 * task.updates:,}," not in line:
+                continue
+            marks.append((running_cpu_seconds(process.pid), time.monotonic()))
+    if process.returncode or len(marks) != 2:
         raise ValueError(f"our trainer ended early:\n{''.join(log[-20:])}")
-    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*/progress.yml"))
-    before, after = (yaml.safe_load(path.read_text("utf-8"))["state"]["progress"]["tokens"] for path in checkpoints)
+    progress = [path / "progress.yml" for path in sorted(begun.parent.glob("checkpoint-*"))]
+    before, after = (yaml.safe_load(path.read_text("utf-8"))["state"]["progress"]["tokens"] for path in progress)
     (cpu, wall), (cpu_end, wall_end) = marks[0], marks[1]
     return Measurement(after - before, cpu_end - cpu, wall_end - wall)
 
