@@ -27,7 +27,7 @@ def main() -> None:
         architecture=ARCHITECTURES["small"],
         tuned=False,
         threads=task["threads"],
-        words=2500,
+        words=1250,
         sentences=0,
         warm_up=0,
         updates=0,
