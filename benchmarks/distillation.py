@@ -22,7 +22,7 @@ EXAMPLE = """example:
   LIMBECK_DATA=corpora python benchmarks/distillation.py --minutes 5 --seeds 1 2 3 work/
 """
 NBEST = 8
-STUDENT = {**OPTIONS, "enc-depth": 2, "dec-depth": 1, "transformer-dropout": 0.1, "valid-freq": "300u"}
+STUDENT = {**OPTIONS, "enc-depth": 2, "dec-depth": 1, "transformer-dropout": 0.1, "valid-freq": "150u"}
 # Which target text a student reads, and the trainer's flags beside it ("TEACHER" stands for the teacher's model).
 METHODS: dict[str, tuple[str, list[str]]] = {
     "no distillation": ("original", []),
