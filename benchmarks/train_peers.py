@@ -2,9 +2,10 @@
 
 All train the same architecture on the same sentences, about --words target positions an update, with dropout, label
 smoothing 0.1, clipping and Adam, each in a process of its own with the same number of threads (LIMBECK_CPUS, default
-1). Ours is `python -m pipeline.train.train`, reading text. Hugging Face's plain loop gets batches like ours, ready;
-Seq2SeqTrainer, JoeyNMT and Marian make their own of the same sentences. Peers are measured out of the box and with the
-settings that our trainer chooses by itself: bfloat16, attention by plain products, fused Adam, memory that is kept.
+1). Ours is `python -m pipeline.train.train`, reading text. Hugging Face's plain loop gets batches packed like ours,
+ready; Seq2SeqTrainer, JoeyNMT and Marian make their own of the same sentences. Peers are measured out of the box and
+with the settings that our trainer chooses by itself: bfloat16, attention by plain products, fused Adam, memory that is
+kept.
 
 Rates count user and system time between two updates, so start-up is left out, and neither data threads nor page faults
 are. Rounds are interleaved and the median is taken: on a busy machine all are slowed alike. Peers are found in
@@ -40,7 +41,7 @@ EXAMPLE = """example:
   LIMBECK_DATA=corpora LIMBECK_PEERS=.venv-peers/bin/python python benchmarks/train_peers.py --rounds 3
 """
 MAX_LENGTH = 100  # pieces; longer pairs are left out of the corpus, as every trainer would leave them out
-BATCHES = 12
+POOL_UPDATES = 32  # of the first pool of sentences that our trainer packs into batches
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,17 @@ def prepare(data: Path, folder: Path, pairs: int, words: int) -> tuple[dict[str,
         lines = [chosen[row][side] for row in kept]
         files["train"][side].write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         files["dev"][side].write_text("".join(f"{line}\n" for line in lines[:20]), encoding="utf-8")
-    pool = Pool(*(Ragged.of([side[row] for row in kept]) for side in ids), None)
+    # A pool as large as the first one that our trainer packs: in larger ones, batches have less padding.
+    drawn, size = [], 0
+    for row in np.random.default_rng(1).permutation(kept).tolist():
+        drawn.append(row)
+        size += max(len(ids[0][row]), len(ids[1][row]))
+        if size >= POOL_UPDATES * words:
+            break
+    pool = Pool(*(Ragged.of([side[row] for row in drawn]) for side in ids), None)
     packed = pool.pack(words)
     stored = {}
-    for number, place in enumerate(np.random.default_rng(1).permutation(len(packed))[:BATCHES]):
+    for number, place in enumerate(np.random.default_rng(2).permutation(len(packed))):
         batch = pool.batch(packed[place])
         for name in ("src", "src_mask", "trg", "trg_mask"):
             stored[f"{name}_{number}"] = getattr(batch, name).numpy()
