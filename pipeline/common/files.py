@@ -6,6 +6,7 @@ corpus cannot come apart on them.
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -196,3 +197,9 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path} does not exist") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,11 +19,12 @@ from packaging.utils import canonicalize_version
 from packaging.version import InvalidVersion, Version
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import sha256
 from pipeline.data.archives import Archive, Installed
 from pipeline.data.catalogues import Member, Message, find_members, read_messages
 from pipeline.data.locales import Locale, closeness, parse_locale
 from pipeline.data.messages import sentences
-from pipeline.data.package_index import fetch, find_files, sha256
+from pipeline.data.package_index import fetch, find_files
 from pipeline.data.source import Source
 
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:==(?P<version>[^=\s]+))?")

@@ -4,7 +4,6 @@ Only the index's simple API (PEP 503 HTML, PEP 691 JSON) is used, never pip's ow
 distributions, which runs their code. A file is chosen by version only, so every Python gets the same one.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from packaging.version import InvalidVersion, Version
 
 from pipeline.common.errors import TransientError, UserError
+from pipeline.common.files import sha256
 from pipeline.data.download import download, fetch_text
 
 _DEFAULT_INDEX = "https://pypi.org/simple"
@@ -122,12 +122,6 @@ def fetch(file: IndexFile, folder: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _page(place: str, certificates: str | None) -> tuple[str, str, str] | None:

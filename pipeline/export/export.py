@@ -7,7 +7,6 @@ compared with the model, on --sample where it is given: the log has the figures.
 
 import argparse
 import dataclasses
-import hashlib
 import importlib.metadata
 import logging
 import shutil
@@ -19,7 +18,7 @@ import yaml
 
 from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
-from pipeline.common.files import read_json, write_json
+from pipeline.common.files import read_json, sha256, write_json
 from pipeline.export.card import model_card
 from pipeline.model import parity
 from pipeline.model.config import DROPOUTS, ModelConfig
@@ -145,7 +144,7 @@ def describe(
 ) -> dict[str, Any]:
     """The content of metadata.json for the files in a folder."""
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -174,11 +173,6 @@ def describe(
         "metrics": metrics,
         "versions": {name: importlib.metadata.version(name) for name in ("limbeck", "ctranslate2", "torch")},
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

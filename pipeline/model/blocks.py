@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.model.config import ModelConfig
+from pipeline.model.kernels import dropout_mask
 
 LAYER_NORM_EPSILON = 1e-6
 MASKED = -99999999.0  # Marian's score of a position that must not be looked at
@@ -170,19 +171,11 @@ class Blocks(ABC):
         """Dropout, in training only."""
         if not probability or not self.training:
             return x
-        return functional.dropout(x, probability) if x.is_cuda else _dropout(x, probability)
+        if x.is_cuda:
+            return functional.dropout(x, probability)
+        kept, scale = dropout_mask(x.shape, probability)
+        return x * kept.to(x.dtype).mul_(scale)
 
     def _layer_norm(self, x: Tensor, name: str, suffix: str) -> Tensor:
         scale, bias = self.parameter(f"{name}_ln_scale{suffix}"), self.parameter(f"{name}_ln_bias{suffix}")
         return functional.layer_norm(x, x.shape[-1:], scale.view(-1), bias.view(-1), LAYER_NORM_EPSILON)
-
-
-def _dropout(x: Tensor, probability: float) -> Tensor:
-    """Dropout on a processor, in less than half the time of torch's: one random number serves four elements.
-
-    `probability` is rounded to a multiple of 2^-16, and what is kept is scaled by what that is.
-    """
-    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    dropped = min(round(probability * 65536), 65535)
-    kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 32768
-    return x * kept.to(x.dtype).mul_(65536 / (65536 - dropped))

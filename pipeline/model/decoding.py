@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.errors import UserError
+from pipeline.common.values import finite_number
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +160,8 @@ def _whole_number(key: str, value: Any) -> int:
 
 
 def _number(key: str, value: Any) -> float:
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not 0 <= number < float("inf"):
+    number = finite_number(value)
+    if number is None or number < 0:
         raise UserError(f"decoding option {key} is {value!r}: a number of at least 0 is needed")
     return number
 

@@ -181,8 +181,19 @@ class _Attention(Function):
         return packing.joined(of_queries[None], heads), other.joined(both, heads), None, None, None
 
 
+def dropout_mask(shape: torch.Size, probability: float) -> tuple[Tensor, float]:
+    """Which elements of a tensor on the processor dropout keeps, and what it multiplies them by.
+
+    `probability` is rounded to a multiple of 2^-16: one random number serves four elements, which takes less than half
+    the time of torch's dropout.
+    """
+    count, dropped = shape.numel(), min(round(probability * 65536), 65535)
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    return bits[:count].view(shape) >= dropped - 32768, 65536 / (65536 - dropped)
+
+
 def dropout_add(x: Tensor, block_input: Tensor, probability: float) -> Tensor:
-    """`block_input` (float32) plus x after dropout, in one pass; `probability` is rounded to a multiple of 2^-16."""
+    """`block_input` (float32) plus x after dropout (`dropout_mask`), in one pass."""
     result: Tensor = _DropoutAdd.apply(x, block_input, probability)  # type: ignore[no-untyped-call]
     return result
 
@@ -190,11 +201,10 @@ def dropout_add(x: Tensor, block_input: Tensor, probability: float) -> Tensor:
 class _DropoutAdd(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, block_input: Tensor, probability: float) -> Tensor:
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        dropped = min(round(probability * 65536), 65535)
-        kept = (bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 32768).float()
+        mask, ctx.scale = dropout_mask(x.shape, probability)
+        kept = mask.float()
         ctx.save_for_backward(kept)
-        ctx.given, ctx.scale = x.dtype, 65536 / (65536 - dropped)
+        ctx.given = x.dtype
         return torch.addcmul(block_input, x.float(), kept, value=ctx.scale)
 
     @staticmethod

@@ -1,6 +1,5 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped."""
 
-import hashlib
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ import yaml
 from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import sha256
 from pipeline.model.formats import npz
 from pipeline.model.transformer import Transformer
 from pipeline.train.mixture import DataPosition
@@ -121,7 +121,7 @@ def save_checkpoint(
     progress = {
         "state": state.to_yaml(),
         "identity": dict(identity),
-        "digests": {name: _digest(partial / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
+        "digests": {name: sha256(partial / name) for name in (MODEL_FILE, OPTIMIZER_FILE)},
     }
     (partial / PROGRESS_FILE).write_text(yaml.safe_dump(progress, sort_keys=False), encoding="utf-8")
     for path in partial.iterdir():
@@ -204,7 +204,7 @@ def _damage(checkpoint: Path) -> str | None:
         return f"it has no {' and no '.join(missing)}"
     try:
         digests = _read_progress(checkpoint)["digests"]
-        changed = [name for name in (MODEL_FILE, OPTIMIZER_FILE) if _digest(checkpoint / name) != digests[name]]
+        changed = [name for name in (MODEL_FILE, OPTIMIZER_FILE) if sha256(checkpoint / name) != digests[name]]
     except (UserError, OSError, KeyError) as error:
         return str(error)
     return f"{' and '.join(changed)} changed after being written" if changed else None
@@ -216,11 +216,6 @@ def _read_progress(checkpoint: Path) -> dict[str, Any]:
         return {name: progress[name] for name in ("state", "identity", "digests")}
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{checkpoint / PROGRESS_FILE} cannot be read") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.common.errors import UserError
+from pipeline.common.values import finite_number
 from pipeline.train.options import TrainingOptions
 
 HIDDEN_LOSSES = ("cosine", "mse")
@@ -317,11 +318,8 @@ def _layers(key: str, value: Any, least: int) -> tuple[int, ...]:
 
 
 def _number(key: str, value: Any) -> float:
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not 0 <= number < float("inf"):
+    number = finite_number(value)
+    if number is None or number < 0:
         raise UserError(f"{key} {value!r}: a number of at least 0 is needed")
     return number
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.common.errors import UserError
+from pipeline.common.files import sha256
 from pipeline.model.config import ModelConfig
 from pipeline.train.batches import Batch
 from pipeline.train.compute import Compute
@@ -19,7 +20,6 @@ from pipeline.train.loss import (
     stored_distillation_cost,
     word_distillation_cost,
 )
-from pipeline.train.output import file_digest
 from pipeline.train.teachers import Teachers, TeacherStates, load_teachers
 
 _HIDDEN_COSTS = {"cosine": cosine_cost, "mse": normalised_squares_cost}
@@ -121,8 +121,8 @@ def taught_by(job: Job) -> dict[str, Any]:
     identity: dict[str, Any] = {}
     if job.distillation != Distillation():
         identity["distillation"] = job.distillation.to_json()
-        identity["teachers"] = [file_digest(find_model(path)) for path in job.teachers]
+        identity["teachers"] = [sha256(find_model(path)) for path in job.teachers]
     if job.initial is not None:
-        identity["init"] = file_digest(find_model(job.initial))
+        identity["init"] = sha256(find_model(job.initial))
         identity["initialise"] = job.initialisation.to_json()
     return identity

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from pipeline.common.errors import UserError
+from pipeline.common.values import finite_number
 from pipeline.model.config import ModelConfig
 from pipeline.train.schedule import Amount
 
@@ -358,11 +359,8 @@ def _parse_int(value: Any) -> int:
 
 
 def _parse_float(value: Any) -> float:
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (ValueError, TypeError):
-        number = float("nan")
-    if number != number or number in (float("inf"), float("-inf")):
+    number = finite_number(value)
+    if number is None:
         raise ValueError("a number")
     return number
 

@@ -1,6 +1,5 @@
 """The files that training leaves behind."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -43,12 +42,6 @@ def write_output(
     shutil.copytree(checkpoint_folder / TENSORBOARD_FOLDER, output / TENSORBOARD_FOLDER, dirs_exist_ok=True)
     for name in (MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE):
         _copy(checkpoint / name, output / name)
-
-
-def file_digest(path: Path) -> str:
-    """The first 16 hexadecimal digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _copy(source: Path, target: Path) -> None:

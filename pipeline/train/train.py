@@ -22,6 +22,7 @@ import yaml
 
 from pipeline.common.command import run_command
 from pipeline.common.errors import TransientError, UserError
+from pipeline.common.files import sha256
 from pipeline.common.progress import format_duration
 from pipeline.model.config import ModelConfig
 from pipeline.model.formats import npz
@@ -48,7 +49,7 @@ from pipeline.train.launch import launch_processes, processes_wanted
 from pipeline.train.objective import Objective
 from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
 from pipeline.train.options import model_config
-from pipeline.train.output import file_digest, write_output
+from pipeline.train.output import write_output
 from pipeline.train.profiling import Profiler
 from pipeline.train.reading import open_data
 from pipeline.train.report import TrainingLog, UpdateReport
@@ -88,7 +89,7 @@ class Trainer:
         interruption_point = interruption.check if processes.count == 1 else lambda: None
 
         vocabs = Vocab.load(job.vocabs[0]), Vocab.load(job.vocabs[1])
-        digests = file_digest(job.vocabs[0]), file_digest(job.vocabs[1])
+        digests = sha256(job.vocabs[0]), sha256(job.vocabs[1])
         config = model_config(job.options, (len(vocabs[0]), len(vocabs[1])), shared_vocab=digests[0] == digests[1])
         distiller = make_distiller(job, config, self.compute)
         self.metrics = (job.best_metric, *(name for name in self.options.valid_metrics if name != job.best_metric))
@@ -108,7 +109,8 @@ class Trainer:
         self.model = begin_model(job, config).to(self.compute.device).train()
         self.smoothed = smoothed_copy(self.model, self.options)
         self.objective = Objective(self.model, self.options, self.compute, distiller)
-        self.optimizer = make_optimizer(self.objective.parameters(), self.options)
+        self.parameters = self.objective.parameters()
+        self.optimizer = make_optimizer(self.parameters, self.options)
         self.scaler = self.compute.scaler()
         self.trained = Trained(self.model, self.smoothed, self.optimizer, self.scaler, distiller)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -130,7 +132,8 @@ class Trainer:
             "augmentation": self.data.augmentation,
             **{f"rows of {corpus.name}": corpus.rows for corpus in self.data.corpora},
         }
-        self.state = self._continued() or TrainingState()
+        self.checkpoint = self._newest_checkpoint()
+        self.state = self._continued(self.checkpoint) if self.checkpoint else TrainingState()
         self.saved = dataclasses.replace(self.state.progress)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.log = self._make_log(config) if processes.first else None
@@ -203,11 +206,10 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         costs = self._gradients(update)
-        parameters = self.objective.parameters()
         self.scaler.unscale_(self.optimizer)
-        total_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        total_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.options.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.options.clip_norm, total_norm)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_norm, total_norm)
         norm = float(total_norm)
         if not math.isfinite(sum(costs.values()) + norm):
             self._check_scale(costs, norm)
@@ -218,7 +220,7 @@ class Trainer:
     def _gradients(self, update: Update) -> Mapping[str, float]:
         scale = self.scaler.scale(torch.ones((), device=self.compute.device))
         costs = self.objective.backward(update.batches, update.sizes.target_tokens, scale)
-        self.processes.sum_gradients(self.objective.parameters())
+        self.processes.sum_gradients(self.parameters)
         return dict(zip(costs, self.processes.sum(list(costs.values())), strict=True))
 
     def _check_scale(self, costs: Mapping[str, float], norm: float) -> None:
@@ -266,10 +268,7 @@ class Trainer:
         }
         log.validation(record, self.metrics)
 
-    def _continued(self) -> TrainingState | None:
-        checkpoint = self._newest_checkpoint()
-        if checkpoint is None:
-            return None
+    def _continued(self, checkpoint: Path) -> TrainingState:
         check_identity(checkpoint, self.identity)
         state = load_checkpoint(checkpoint, self.trained, self.processes.rank)
         logger.info(f"training: continuing from update {state.progress.updates:,} ({checkpoint})")
@@ -299,7 +298,9 @@ class Trainer:
         begun = time.monotonic()
         random_states = self.processes.gather(random_state())
         if self.processes.first:
-            save_checkpoint(self.job.checkpoints, self.trained, self.state, random_states, self.identity)
+            self.checkpoint = save_checkpoint(
+                self.job.checkpoints, self.trained, self.state, random_states, self.identity
+            )
             # Two are kept, as the older one of the two checkpoints may refer to the older one.
             for old in sorted(self.job.checkpoints.glob(f"best-{self.job.best_metric}-*.npz"))[:-2]:
                 old.unlink()
@@ -326,9 +327,8 @@ class Trainer:
         return self.job.checkpoints / f"best-{self.job.best_metric}-{state.best_update:08d}.npz"
 
     def _write_output(self) -> None:
-        job, state = self.job, self.state
-        checkpoint = newest_checkpoint(job.checkpoints)
-        if checkpoint is None:
+        job, state, checkpoint = self.job, self.state, self.checkpoint
+        if checkpoint is None or not checkpoint.is_dir():
             raise UserError(f"{job.checkpoints} lost its checkpoints during training: keep other tasks out of it")
         write_output(
             job.output,

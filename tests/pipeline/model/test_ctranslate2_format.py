@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from architectures import ARCHITECTURES
 from tiny_model import padded, tiny_files, tiny_model, toy_pairs, trained_files, trained_model, write_tiny
 
 from pipeline.common.errors import UserError
@@ -13,14 +14,8 @@ from pipeline.model.parity import Sample
 from pipeline.model.search import beam_search, longest_translation
 from pipeline.model.vocab import Vocab
 
-ARCHITECTURES = {
-    "usual": {},
-    "pre-norm": {
-        "transformer_preprocess": "n",
-        "transformer_postprocess": "da",
-        "transformer_postprocess_top": "n",
-        "transformer_ffn_activation": "gelu",
-    },
+CHANGES = {
+    **{name: ARCHITECTURES[name] for name in ("usual", "pre-norm")},
     "untied": {
         "tied_embeddings_all": False,
         "transformer_ffn_activation": "swish",
@@ -30,7 +25,7 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("changes", ARCHITECTURES.values(), ids=ARCHITECTURES)
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_float32_agrees_with_torch(tmp_path, changes):
     model = trained_model(**changes)
     _, vocab_path = write_tiny(tmp_path, model)
