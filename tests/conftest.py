@@ -1,11 +1,13 @@
 """What all tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import settings
+from web_server import WebServer, serve
 
 from limbeck_taskgraph.config_file import parse_training_config
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -40,3 +42,12 @@ class ConfigMaker:
 @pytest.fixture
 def make_config() -> ConfigMaker:
     return ConfigMaker()
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """A web server on this machine; downloads from it do not wait between attempts."""
+    monkeypatch.setattr("pipeline.common.download.RETRY_DELAYS", (0.0, 0.0))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve() as server:
+        yield server

@@ -18,9 +18,9 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from pipeline.common.download import download, fetch_text
 from pipeline.common.errors import TransientError, UserError
 from pipeline.common.files import sha256
-from pipeline.data.download import download, fetch_text
 
 _DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"

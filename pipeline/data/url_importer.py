@@ -7,8 +7,8 @@ apart by their content. A fetched file lies compressed in a temporary folder whi
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.common.download import download
 from pipeline.common.errors import UserError
-from pipeline.data.download import download
 from pipeline.data.file_importer import open_files, places
 from pipeline.data.source import Source
 

@@ -1,13 +1,8 @@
 """What the tests of data sets share: a web server on this machine, and small distributions with catalogues."""
 
-import contextlib
 import io
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,70 +13,9 @@ Messages = dict[str, str]
 
 
 @pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator["WebServer"]:
-    """A web server on this machine; downloads from it do not wait between attempts."""
-    monkeypatch.setattr("pipeline.data.download.RETRY_DELAYS", (0.0, 0.0))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with _serve() as server:
-        yield server
-
-
-@pytest.fixture
 def make() -> SimpleNamespace:
     """Makers of catalogues and distributions: `make.po({"One": "Eins"})`, `make.wheel({name: bytes})` …"""
     return SimpleNamespace(catalogue=_catalogue, po=_po, mo=_mo, wheel=_wheel, sdist=_sdist, install=_install)
-
-
-@dataclass
-class Answer:
-    body: bytes = b""
-    status: int = 200
-    content_type: str = "application/octet-stream"
-    announced: int | None = None  # Content-Length when it is to be wrong
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class WebServer:
-    url: str
-    answers: dict[str, list[Answer]] = field(default_factory=dict)  # the last one is repeated
-    requests: list[str] = field(default_factory=list)
-    answer = Answer
-
-    def put(self, path: str, *answers: Answer | bytes) -> str:
-        """Answer a path with bytes, or with answers in turn, and return its URL."""
-        self.answers[path] = [answer if isinstance(answer, Answer) else Answer(answer) for answer in answers]
-        return self.url + path
-
-
-@contextlib.contextmanager
-def _serve() -> Iterator[WebServer]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            web.requests.append(self.path)
-            queue = web.answers.get(self.path, [Answer(b"nothing here", 404)])
-            answer = queue.pop(0) if len(queue) > 1 else queue[0]
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.content_type)
-            length = len(answer.body) if answer.announced is None else answer.announced
-            self.send_header("Content-Length", str(length))
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    web = WebServer(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield web
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 PLURALS = {

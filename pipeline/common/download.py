@@ -55,20 +55,42 @@ def fetch_text(url: str, accept: str, certificates: str | None = None) -> tuple[
 
     try:
         _attempt(url, read, {"Accept": accept}, certificates)
-    except _Missing:
+    except MissingError:
         return None
     return page[0]
 
 
-class _Missing(UserError):
+def remote_size(url: str) -> int | None:
+    """How many bytes a URL's file has, asked for without fetching it (HEAD); None when the server does not say.
+
+    Raises as `download` does.
+    """
+    found: list[int | None] = []
+
+    def read(response: requests.Response) -> None:
+        announced = response.headers.get("Content-Length", "")
+        found[:] = [int(announced) if announced.isdigit() else None]
+
+    try:
+        _attempt(url, read, {}, None, "HEAD")
+    except _NoSuchMethod:
+        _attempt(url, read, {}, None)  # the body is never read
+    return found[0]
+
+
+class MissingError(UserError):
     """There is nothing at the URL."""
 
 
-def _attempt(url: str, use: Any, headers: dict[str, str], certificates: str | None) -> None:
-    shown = _without_credentials(url)
+class _NoSuchMethod(Exception):
+    """The server knows the URL, but does not answer this method."""
+
+
+def _attempt(url: str, use: Any, headers: dict[str, str], certificates: str | None, method: str = "GET") -> None:
+    shown = without_credentials(url)
     for number, delay in enumerate((*RETRY_DELAYS, None)):
         try:
-            _request(url, shown, use, headers, certificates)
+            _request(method, url, shown, use, headers, certificates)
             return
         except _Retry as error:
             if delay is None:
@@ -78,11 +100,19 @@ def _attempt(url: str, use: Any, headers: dict[str, str], certificates: str | No
             time.sleep(wait)
 
 
-def _request(url: str, shown: str, use: Any, headers: dict[str, str], certificates: str | None) -> None:
+def _request(method: str, url: str, shown: str, use: Any, headers: dict[str, str], certificates: str | None) -> None:
     try:
-        with requests.get(
-            url, headers={"Accept-Encoding": "identity", **headers}, stream=True, timeout=_TIMEOUT, verify=certificates
+        with requests.request(
+            method,
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            stream=True,
+            timeout=_TIMEOUT,
+            verify=certificates,
+            allow_redirects=True,
         ) as response:
+            if method == "HEAD" and response.status_code in (403, 405, 501):
+                raise _NoSuchMethod
             _check_status(response, shown)
             use(response)
     except requests.exceptions.SSLError as error:
@@ -108,7 +138,7 @@ def _check_status(response: requests.Response, shown: str) -> None:
     if status >= 500 or status in _TRANSIENT_STATUS:
         after = response.headers.get("Retry-After", "")
         raise _Retry(reason, float(after) if after.isdigit() else 0.0)
-    kind = _Missing if status in (404, 410) else UserError
+    kind = MissingError if status in (404, 410) else UserError
     raise kind(f"{shown}: {reason}; the URL must name a file that can be fetched")
 
 
@@ -143,5 +173,6 @@ def _target(file: IO[bytes], compress: bool) -> Any:
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(file, closefd=False)
 
 
-def _without_credentials(url: str) -> str:
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
