@@ -4,13 +4,16 @@ The layout is Taskcluster's: `task/<taskId>/runs/<n>/artifacts/public/build/…`
 A run is complete exactly when its `artifacts` folder exists: it gets that name when all is in it.
 """
 
-import hashlib
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pipeline.common.errors import UserError
+from pipeline.common.files import count_lines, sha256
 
 
 class ArtifactError(Exception):
@@ -113,10 +116,10 @@ def _link(source: Path, target: Path) -> None:
 def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any]) -> None:
     """Turn what a finished task left in `run`/work into its artifacts, by one rename.
 
-    `outputs` is `payload.artifacts`; `description` goes into the manifest beside every file's size and SHA-256. Files
-    become read-only, since the inputs of other tasks are links to them, and their content is on disk before the rename.
-    What a power cut may still take back are the newest names; `find_damage` sees that.
-    Raises ArtifactError on an output that is missing, or that is neither a file nor a folder.
+    `outputs` is `payload.artifacts`; `description` goes into the manifest beside what `_describe` says of every file.
+    Files become read-only, since the inputs of other tasks are links to them, and their content is on disk before the
+    rename. What a power cut may still take back are the newest names; `find_damage` sees that.
+    Raises ArtifactError on an output that is missing, that is neither a file nor a folder, or on damaged text.
     """
     partial = run / "artifacts.partial"
     partial.mkdir()
@@ -134,40 +137,71 @@ def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ArtifactError(f"the artifact {name} is a link or a special file: write the file itself")
         if path.is_file():
-            files[name] = {"sha256": _seal(path), "size": path.stat().st_size}
+            files[name] = _describe(path, name)
     manifest = run / "manifest.json"
     with manifest.open("w", encoding="utf-8") as file:
         json.dump({**description, "artifacts": files}, file, indent=2, ensure_ascii=False, sort_keys=True)
     partial.rename(run / "artifacts")
 
 
-def _seal(path: Path) -> str:
+def _describe(path: Path, name: str) -> dict[str, Any]:
+    """Make a file read-only; its SHA-256, size, time of change (ns) and, of compressed text, number of lines."""
     path.chmod(path.stat().st_mode & ~0o222)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    status = path.stat()
+    described = {"sha256": sha256(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if path.suffix == ".zst":
+        try:
+            described["lines"] = count_lines(path)
+        except UserError as error:
+            raise ArtifactError(f"the artifact {name} is damaged: {error}") from error
+    return described
 
 
-def find_damage(run: Path, checksums: bool = False) -> str | None:
-    """What differs between a run's artifacts and its manifest, as one sentence; None when nothing does."""
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What a run's manifest says: its task, label, digest and, by name, its `artifacts` (see `_describe`).
+
+    Raises ArtifactError when there is none, or when it is none.
+    """
+    path = run / "manifest.json"
     try:
-        files = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
-    except FileNotFoundError:
-        return f"{run / 'manifest.json'} does not exist"
-    except (ValueError, KeyError):
-        return f"{run / 'manifest.json'} is not a manifest"
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest["artifacts"].items()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} does not exist") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is not a manifest") from error
+    return manifest
+
+
+def find_damage(run: Path, verify: bool = False) -> str | None:
+    """What differs between a run's artifacts and its manifest, as one sentence; None when nothing does.
+
+    A file that has the size and the time of change that it was published with is taken to be whole; any other of the
+    right size is hashed, and gets its time back when its content is right. With `verify` every file is hashed, which
+    also finds what a disk has changed by itself.
+    """
+    try:
+        files = read_manifest(run)["artifacts"]
+    except ArtifactError as error:
+        return str(error)
     if not is_complete(run):
         return f"{run / 'artifacts'} does not exist"
     for name, expected in files.items():
         path = run / "artifacts" / name
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError:
             return f"{path} does not exist"
-        if size != expected["size"]:
-            return f"{path} has {size:,} bytes instead of {expected['size']:,}"
-        if checksums:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    return f"{path} has another SHA-256 than its manifest says"
+        if status.st_size != expected["size"]:
+            return f"{path} has {status.st_size:,} bytes instead of {expected['size']:,}"
+        published = expected.get("mtime_ns")
+        if verify or status.st_mtime_ns != published:
+            if sha256(path) != expected["sha256"]:
+                return f"{path} has another SHA-256 than its manifest says"
+            if published is not None:
+                # Another person's file keeps its time, and is hashed again next time.
+                with contextlib.suppress(OSError):
+                    os.utime(path, ns=(status.st_atime_ns, published))
     return None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from limbeck_engines.artifacts import ArtifactError, read_manifest
 from limbeck_engines.base import (
     CANCELLED,
     DONE,
@@ -152,10 +153,10 @@ class LocalEngine(Engine):
             raise UserError(f"{row.label} ({task_id}) has no artifacts: it is {row.state}")
         run = self.store.layout.run(row.task_id, row.run)
         try:
-            names = json.loads((run / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
-        except (OSError, ValueError) as error:
+            manifest = read_manifest(run)
+        except ArtifactError as error:
             raise UserError(f"the artifacts of {row.label} ({task_id}) are damaged: {error}") from error
-        return {name: run / "artifacts" / name for name in names}
+        return {name: run / "artifacts" / name for name in manifest["artifacts"]}
 
     def artifact_path(self, task_id: str, name: str) -> Path:
         artifacts = self.artifacts(task_id)

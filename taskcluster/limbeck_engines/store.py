@@ -216,34 +216,62 @@ class Store:
 
     # The index of finished work
 
-    def lookup(self, digest: str, checksums: bool = False, since: float = 0.0) -> str | None:
-        """The newest completed task of this digest whose artifacts are whole, finished at or after `since`.
-
-        Sizes are compared with the manifest's, and SHA-256 sums too when `checksums`. A task that is passed over for
-        its damage is logged with the reason.
-        """
-        for row in self._select(
+    def completed(self, digest: str, since: float = 0.0) -> list[TaskRow]:
+        """The completed tasks of a digest that finished at or after `since`, newest first."""
+        return self._select(
             "WHERE digest = ? AND state = ? AND finished >= ? ORDER BY finished DESC", digest, COMPLETED, since
-        ):
-            damage = self.damage(row, checksums)
+        )
+
+    def lookup(self, digest: str, since: float = 0.0) -> str | None:
+        """The newest of these tasks whose artifacts are whole. One that is passed over is logged with the reason."""
+        for row in self.completed(digest, since):
+            damage = self.damage(row)
             if damage is None:
                 return row.task_id
             logger.warning(f"{row.label} ({row.task_id}) cannot be reused: {damage}")
         return None
 
-    def damage(self, row: TaskRow, checksums: bool = False) -> str | None:
-        """What is wrong with the artifacts of a completed task, as one sentence; None when they are whole."""
-        source = self.resolve(row.task_id)
-        if source is None or source.run is None:
+    def damage(self, row: TaskRow, verify: bool = False) -> str | None:
+        """What is wrong with the artifacts of a finished task, as one sentence (see find_damage); None: nothing."""
+        folder = self.run_folder(row.task_id)
+        if folder is None:
             return "the task that made its artifacts is not known any more"
-        return find_damage(self.layout.run(source.task_id, source.run), checksums)
+        return find_damage(folder, verify)
 
-    def latest_by_label(self, label: str) -> TaskRow | None:
-        """The task of this label that was completed last, whatever its digest: what a new one is compared with."""
-        found = self._select(
-            "WHERE label = ? AND state IN (?, ?) ORDER BY finished DESC LIMIT 1", label, COMPLETED, REUSED
+    def run_folder(self, task_id: str) -> Path | None:
+        """The folder of the run whose artifacts stand for a task's; None when it has not run."""
+        source = self.resolve(task_id)
+        return None if source is None or source.run is None else self.layout.run(source.task_id, source.run)
+
+    def done_by_label(self, label: str, limit: int) -> list[TaskRow]:
+        """The tasks of a label that are done, whatever their digests, newest first: what a new one is compared with."""
+        return self._select(
+            "WHERE label = ? AND state IN (?, ?) ORDER BY finished DESC LIMIT ?", label, COMPLETED, REUSED, limit
         )
-        return found[0] if found else None
+
+    def completed_of_kind(self, kind: str, limit: int) -> list[TaskRow]:
+        """The tasks of a kind that were completed last, newest first: what new ones will take about as much as."""
+        return self._select(
+            "WHERE json_extract(definition_json, '$.tags.kind') = ? AND state = ? ORDER BY finished DESC LIMIT ?",
+            kind,
+            COMPLETED,
+            limit,
+        )
+
+    def run_tasks(self, group_id: str) -> dict[str, TaskRow]:
+        """All that a group's result stands on, by label: its own tasks, what they read of earlier groups, and so on.
+
+        Of two tasks of one label, the one nearer to the group's own is meant.
+        """
+        found: dict[str, TaskRow] = {}
+        level, seen = self.tasks(group_id), set[str]()
+        while level:
+            for row in level:
+                found.setdefault(row.label, row)
+                seen.add(row.task_id)
+            wanted = {dependency: None for row in level for dependency in row.dependencies if dependency not in seen}
+            level = [row for row in map(self.find_task, wanted) if row is not None]
+        return found
 
     def _select(self, condition: str, *values: Any) -> list[TaskRow]:
         return [TaskRow(**row) for row in self._connection.execute(f"SELECT * FROM tasks {condition}", values)]

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck_engines.artifacts import ArtifactError, find_damage, is_complete, link_inputs, plan_inputs, publish
+from limbeck_engines.artifacts import (
+    ArtifactError,
+    find_damage,
+    is_complete,
+    link_inputs,
+    plan_inputs,
+    publish,
+    read_manifest,
+)
+from pipeline.common.files import write_lines
 
 OUTPUT = {"type": "directory", "path": "artifacts", "name": "public/build"}
 
@@ -21,13 +30,38 @@ def test_publish_is_one_rename(tmp_path: Path) -> None:
     (run / "work/log").write_text("")
     publish(run, [OUTPUT, {"type": "file", "path": "log", "name": "public/logs/log"}], {"label": "x"})
 
-    assert is_complete(run) and find_damage(run, checksums=True) is None
+    assert is_complete(run) and find_damage(run, verify=True) is None
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["label"] == "x"
     assert {name: file["size"] for name, file in manifest["artifacts"].items()} == {
         "public/build/a": 4,
         "public/logs/log": 0,
     }
+
+
+def test_the_manifest_counts_the_lines_of_compressed_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with write_lines(run / "work/artifacts/corpus.en.zst") as corpus:
+        for number in range(1234):
+            corpus.write(f"line {number}")
+    (run / "work/artifacts/vocab.spm").write_bytes(b"a\nb\n")
+    publish(run, [OUTPUT], {"digest": "abc"})
+
+    manifest = read_manifest(run)
+    assert manifest["digest"] == "abc"
+    assert manifest["artifacts"]["public/build/corpus.en.zst"]["lines"] == 1234
+    assert "lines" not in manifest["artifacts"]["public/build/vocab.spm"]
+
+
+def test_compressed_text_that_is_cut_short_is_no_artifact(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    path = run / "work/artifacts/corpus.en.zst"
+    with write_lines(path) as corpus:
+        corpus.write("line " * 1000)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ArtifactError, match=r"public/build/corpus\.en\.zst is damaged: .* is cut short"):
+        publish(run, [OUTPUT], {})
+    assert not is_complete(run)
 
 
 def test_optional_outputs_may_be_missing(tmp_path: Path) -> None:

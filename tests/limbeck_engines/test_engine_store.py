@@ -1,4 +1,5 @@
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,6 @@ DIGEST = make_task("corpus").digest
 
 def test_lookup_finds_a_completed_digest(engine: LocalEngine) -> None:
     assert engine.store.lookup(DIGEST) == "corpus"
-    assert engine.store.lookup(DIGEST, checksums=True) == "corpus"
     assert engine.store.lookup("0" * 64) is None
 
 
@@ -58,43 +58,74 @@ def spoil_manifest(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "checksums", "reason"),
+    ("damage", "reason"),
     [
-        (remove, False, "corpus does not exist"),
-        (shorten, False, "corpus has 2 bytes instead of 5"),
-        (alter, True, "corpus has another SHA-256 than its manifest says"),
-        (remove_manifest, False, "manifest.json does not exist"),
-        (spoil_manifest, False, "manifest.json is not a manifest"),
+        (remove, "corpus does not exist"),
+        (shorten, "corpus has 2 bytes instead of 5"),
+        (alter, "corpus has another SHA-256 than its manifest says"),
+        (remove_manifest, "manifest.json does not exist"),
+        (spoil_manifest, "manifest.json is not a manifest"),
     ],
 )
 def test_lookup_passes_over_damage_and_says_why(
-    engine: LocalEngine,
-    damage: Callable[[Path], None],
-    checksums: bool,
-    reason: str,
-    caplog: pytest.LogCaptureFixture,
+    engine: LocalEngine, damage: Callable[[Path], None], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(engine.artifact_path("corpus", f"{BUILD}/corpus"))
 
     with caplog.at_level(logging.WARNING):
-        assert engine.store.lookup(DIGEST, checksums) is None
+        assert engine.store.lookup(DIGEST) is None
     assert reason in caplog.text and "corpus (corpus) cannot be reused" in caplog.text
-    assert str(engine.store.damage(engine.store.task("corpus"), checksums)).endswith(reason)
+    assert str(engine.store.damage(engine.store.task("corpus"))).endswith(reason)
 
 
-def test_sizes_alone_do_not_see_altered_text(engine: LocalEngine) -> None:
-    alter(engine.artifact_path("corpus", f"{BUILD}/corpus"))
-    assert engine.store.lookup(DIGEST) == "corpus"
+def test_only_a_full_check_sees_what_the_disk_itself_changed(engine: LocalEngine) -> None:
+    path, row = engine.artifact_path("corpus", f"{BUILD}/corpus"), engine.store.task("corpus")
+    published = path.stat().st_mtime_ns
+    alter(path)
+    os.utime(path, ns=(published, published))
+
+    assert engine.store.damage(row) is None
+    assert "another SHA-256" in str(engine.store.damage(row, verify=True))
 
 
-def test_latest_by_label_has_the_definition_to_compare_with(engine: LocalEngine) -> None:
-    row = engine.store.latest_by_label("corpus")
-    assert row is not None and row.task_id == "corpus"
-    assert row.definition["tags"]["kind"] == "example"
+def test_a_copied_file_is_hashed_once(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, row = engine.artifact_path("corpus", f"{BUILD}/corpus"), engine.store.task("corpus")
+    os.utime(path, (1, 1))
+    assert engine.store.damage(row) is None
+
+    hashed: list[Path] = []
+    monkeypatch.setattr("limbeck_engines.artifacts.sha256", hashed.append)
+    assert engine.store.damage(row) is None
+    assert not hashed
+
+
+def test_done_tasks_of_a_label_have_the_definition_to_compare_with(engine: LocalEngine) -> None:
+    rows = engine.store.done_by_label("corpus", 10)
+    assert [row.task_id for row in rows] == ["corpus"]
+    assert rows[0].definition["tags"]["kind"] == "example"
     engine.submit("g2", "other", [make_task("corpus", "exit 1", task_id="failed")], "")
     engine.run("g2")
-    assert engine.store.latest_by_label("corpus") == row
-    assert engine.store.latest_by_label("vocab") is None
+    assert engine.store.done_by_label("corpus", 10) == rows
+    assert engine.store.done_by_label("vocab", 10) == []
+    assert engine.store.completed_of_kind("example", 10) == rows
+    assert engine.store.completed_of_kind("other", 10) == []
+
+
+def test_a_run_stands_on_tasks_of_earlier_groups(engine: LocalEngine) -> None:
+    corpus, cleaned = make_task("corpus"), make_task("clean", after=(make_task("corpus"),))
+    engine.submit("g2", "second", [cleaned], "")
+    again = make_task("corpus", task_id="corpus-again")
+    engine.submit("g3", "third", [again, make_task("vocab", after=(again, cleaned))], "")
+
+    assert {label: row.task_id for label, row in engine.store.run_tasks("g2").items()} == {
+        "clean": "clean",
+        "corpus": corpus.task_id,
+    }
+    assert {label: row.task_id for label, row in engine.store.run_tasks("g3").items()} == {
+        "vocab": "vocab",
+        "corpus": "corpus-again",  # nearer to the group than the one that its input `clean` was made from
+        "clean": "clean",
+    }
 
 
 def test_a_task_comes_back_as_it_was_submitted(tmp_path: Path) -> None:
