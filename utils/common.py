@@ -4,18 +4,19 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from limbeck_engines.artifacts import Layout
 from limbeck_engines.base import DONE
 from limbeck_engines.local import LocalEngine
 from limbeck_engines.store import GroupRow, Store, TaskRow
 from limbeck_taskgraph.config_file import ConfigError, load_training_config
-from limbeck_taskgraph.generate import ContinuationNotSupported
 from limbeck_taskgraph.target_tasks import UnknownStage
 from limbeck_taskgraph.training_config import TrainingConfig
-from pipeline.common.errors import UserError
+from pipeline.common.errors import TransientError, UserError
 from utils.check_config import check_values
+from utils.task_uris import with_local_tasks
 
 EXIT_WRONG_INPUT = 2
 
@@ -28,7 +29,7 @@ def run_command(command: Callable[[], int]) -> int:
         count = str(error).count("\n") + 1
         print(f"error: the training config has {count} error{'s' if count > 1 else ''}:\n{error}", file=sys.stderr)
         return EXIT_WRONG_INPUT
-    except (UserError, UnknownStage, ContinuationNotSupported) as error:
+    except (UserError, TransientError, UnknownStage) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except BrokenPipeError:
@@ -58,6 +59,11 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", dest="config_flag", metavar="CONFIG", help="the same as a flag")
 
 
+def add_target_argument(parser: argparse.ArgumentParser) -> None:
+    """`--target-stage STAGE`."""
+    parser.add_argument("--target-stage", metavar="STAGE", help="what to run up to, instead of the config's")
+
+
 def config_path(options: argparse.Namespace) -> str:
     """The config that the command line names. Raises UserError when it names none."""
     path: str | None = options.config_flag or options.config_position
@@ -67,8 +73,17 @@ def config_path(options: argparse.Namespace) -> str:
 
 
 def read_config(options: argparse.Namespace) -> TrainingConfig:
-    """Read and check the config that the command line names, and print its warnings."""
-    config = with_absolute_paths(load_training_config(config_path(options)))
+    """Read and check the config that the command line names, with its target stage, and print its warnings."""
+    return read_config_file(config_path(options), options)
+
+
+def read_config_file(path: str, options: argparse.Namespace) -> TrainingConfig:
+    """The same for a config of that path. Tasks of the runs folder that its continuation names become paths."""
+    config = load_training_config(path)
+    if target := getattr(options, "target_stage", None):
+        config = config.model_copy(update={"target_stage": target})
+    config = with_local_tasks(config, open_store(getattr(options, "runs", None) or default_runs()))
+    config = with_absolute_paths(config)
     check_values(config)
     for warning in config.warnings():
         print(f"warning: {warning}", file=sys.stderr)
@@ -96,14 +111,24 @@ def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     )
 
 
+def default_runs() -> Path:
+    """The folder of runs when none is named."""
+    return Path(os.environ.get("LIMBECK_RUNS", "runs"))
+
+
 def add_runs_argument(parser: argparse.ArgumentParser) -> None:
     """`--runs FOLDER`, where the local engine keeps everything."""
     parser.add_argument(
         "--runs",
         type=Path,
-        default=Path(os.environ.get("LIMBECK_RUNS", "runs")),
+        default=default_runs(),
         help="the folder of runs: state, logs and artifacts (default: $LIMBECK_RUNS or ./runs)",
     )
+
+
+def open_store(runs: Path) -> Store | None:
+    """The record of a runs folder; None, and nothing is made, where nothing has run yet."""
+    return Store(runs) if Layout(runs).database.exists() else None
 
 
 def find_group(store: Store, group_id: str | None) -> GroupRow:
@@ -115,8 +140,8 @@ def find_group(store: Store, group_id: str | None) -> GroupRow:
         return groups[0]
     found = [group for group in groups if group.group_id.startswith(group_id)]
     if len(found) != 1:
-        count = "no group" if not found else f"{len(found)} groups"
-        raise UserError(f"{count} of {store.layout.root} begins with {group_id}: limbeck status --groups lists them")
+        count = "no run" if not found else f"{len(found)} runs"
+        raise UserError(f"the id of {count} in {store.layout.root} begins with {group_id}: limbeck runs lists them")
     return found[0]
 
 
@@ -134,10 +159,14 @@ def find_task(store: Store, name: str, done: bool = False) -> TaskRow:
             if task.label == name and (not done or task.state in DONE):
                 return task
             labels[task.label] = None
-    close = difflib.get_close_matches(name, labels, n=1)
-    hint = f"; did you mean {close[0]}?" if close and close[0] != name else ""
     finished = "finished " if done else ""
-    raise UserError(f"no {finished}task {name} in {store.layout.root}{hint}")
+    raise UserError(f"no {finished}task {name} in {store.layout.root}{did_you_mean(name, labels)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error: the nearest of what there is, if anything is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close and close[0] != name else ""
 
 
 def artifact_folder(engine: LocalEngine, task_id: str) -> Path:

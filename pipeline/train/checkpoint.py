@@ -151,7 +151,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         return None
     damaged = []
     for checkpoint in _checkpoints(folder):
-        problem = _damage(checkpoint)
+        problem = find_damage(checkpoint)
         if problem is None:
             return checkpoint
         logger.warning(f"training: passing over {checkpoint}, which is damaged: {problem}")
@@ -165,7 +165,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def check_identity(checkpoint: Path, identity: Mapping[str, Any]) -> None:
     """Raise UserError naming every value in which a checkpoint differs from this run: it could not be continued."""
-    found: dict[str, Any] = _read_progress(checkpoint)["identity"]
+    found = read_identity(checkpoint)
     differing = [
         f"{name} is {identity.get(name)} here but {found.get(name)} there"
         for name in sorted(identity.keys() | found.keys())
@@ -175,6 +175,12 @@ def check_identity(checkpoint: Path, identity: Mapping[str, Any]) -> None:
         raise UserError(
             f"{checkpoint} is of another training ({'; '.join(differing)}): give another --checkpoint-dir to begin anew"
         )
+
+
+def read_identity(checkpoint: Path) -> dict[str, Any]:
+    """The values that must agree for a checkpoint to be continued. Raises UserError when it cannot be read."""
+    identity: dict[str, Any] = _read_progress(checkpoint)["identity"]
+    return identity
 
 
 def load_checkpoint(checkpoint: Path, trained: Trained, rank: int = 0) -> TrainingState:
@@ -197,7 +203,7 @@ def load_checkpoint(checkpoint: Path, trained: Trained, rank: int = 0) -> Traini
     return state
 
 
-def _damage(checkpoint: Path) -> str | None:
+def find_damage(checkpoint: Path) -> str | None:
     """What is wrong with the files of a checkpoint, or None."""
     missing = [name for name in (MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE) if not (checkpoint / name).is_file()]
     if missing:

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 class Job:
     """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files.
 
-    `initial` is a model to begin with, in the way of `initialisation`. `curriculum` is that of a config, or None for
+    `initial` is a model to begin with, in the way of `initialisation`; `continued` the folder of another training's
+    checkpoint to go on from. `curriculum` is that of a config, or None for
     what `teacher_mode` means; `data_workers` None leaves their number to the machine.
     """
 
@@ -47,6 +48,7 @@ class Job:
     teacher_vocabs: tuple[Path, Path] | None
     initial: Path | None
     initialisation: Initialisation
+    continued: Path | None = None
     profile: bool = False
     curriculum: Any = None
     augmentation: Augmentation = NO_AUGMENTATION
@@ -128,6 +130,12 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
     )
     add("--init", type=Path, metavar="MODEL", help="a model (npz file or model directory) to begin with")
     add(
+        "--continue-from",
+        type=Path,
+        metavar="FOLDER",
+        help="a checkpoint of another training, or its model directory, to go on from with optimizer, schedule and all",
+    )
+    add(
         "--initialise",
         type=json_argument,
         metavar="JSON",
@@ -197,6 +205,8 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         curriculum = distillation.curriculum()
     initialisation = parse_initialisation({} if given.initialise is None else given.initialise)
     initial = given.init
+    if given.continue_from and (initial or given.initialise is not None):
+        raise UserError("--continue-from brings all parameters: leave --init and --initialise out")
     if given.initialise is not None and initial is None:
         initial = given.teacher[0] if given.teacher else None
         if initial is None:
@@ -228,6 +238,7 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         teacher_vocabs=tuple(given.teacher_vocab) if given.teacher_vocab else None,
         initial=initial,
         initialisation=initialisation,
+        continued=given.continue_from,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.common.errors import UserError
 from pipeline.model.formats import npz
 from pipeline.model.transformer import Transformer
-from pipeline.model.vocab import Vocab
+from pipeline.model.vocab import Vocab, check_same_pieces
 from pipeline.train.batches import Batch
 from pipeline.train.compute import Compute
 from pipeline.train.initialise import find_model
@@ -94,20 +94,12 @@ def load_teachers(
                     f"the vocabulary of the teacher {path} is not beside it ({theirs.name}): "
                     "give --teacher-vocab, the .spm files of its source and target language"
                 )
-            check_same_pieces(Vocab.load(theirs), vocab, f"the {side} vocabulary of the teacher {path}")
+            check_same_pieces(
+                Vocab.load(theirs),
+                vocab,
+                f"the {side} vocabulary of the teacher {path}",
+                "the student's",
+                _SEQUENCE_LEVEL,
+            )
         models.append(npz.load(file))
     return Teachers(models, compute)
-
-
-def check_same_pieces(theirs: Vocab, ours: Vocab, what: str) -> None:
-    """Raise UserError with the first piece in which two vocabularies differ."""
-    pairs = zip(theirs.all_pieces, ours.all_pieces, strict=False)
-    differing = next((number for number, (a, b) in enumerate(pairs) if a != b), None)
-    if differing is None and len(theirs) == len(ours):
-        return
-    number = min(len(theirs), len(ours)) if differing is None else differing
-    there, here = (vocab.all_pieces[number] if number < len(vocab) else "nothing" for vocab in (theirs, ours))
-    raise UserError(
-        f"{what} ({len(theirs)} pieces) is not the student's ({len(ours)}): the first difference is piece {number}, "
-        f"{there!r} there and {here!r} here; {_SEQUENCE_LEVEL}"
-    )

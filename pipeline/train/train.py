@@ -26,6 +26,7 @@ from pipeline.common.files import sha256
 from pipeline.common.progress import format_duration
 from pipeline.model.config import ModelConfig
 from pipeline.model.formats import npz
+from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 from pipeline.train.checkpoint import (
     Trained,
@@ -38,6 +39,7 @@ from pipeline.train.checkpoint import (
     save_checkpoint,
 )
 from pipeline.train.compute import choose_compute, choose_device
+from pipeline.train.continuation import best_so_far, go_on_from
 from pipeline.train.curriculum import describe_stage
 from pipeline.train.data import Update
 from pipeline.train.distiller import make_distiller, taught_by
@@ -133,7 +135,7 @@ class Trainer:
             **{f"rows of {corpus.name}": corpus.rows for corpus in self.data.corpora},
         }
         self.checkpoint = self._newest_checkpoint()
-        self.state = self._continued(self.checkpoint) if self.checkpoint else TrainingState()
+        self.state = self._begun()
         self.saved = dataclasses.replace(self.state.progress)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.log = self._make_log(config) if processes.first else None
@@ -146,6 +148,8 @@ class Trainer:
         updates = self.data.updates(state.position)
         save_due = False
         try:
+            if self.job.continued and self.checkpoint is None:
+                self._judge_best_so_far(self.job.continued, started)
             while True:
                 if progress.periods(options.valid_freq) > state.validations_due:
                     self._validate(started)
@@ -233,10 +237,10 @@ class Trainer:
             "learn-rate, lengthen lr-warmup or set clip-norm; the last checkpoint is kept"
         )
 
-    def _validate(self, started: float) -> None:
+    def _validate(self, started: float, judged: Transformer | None = None) -> None:
         """Judge the (smoothed) model, keep it if it is the best, record the validation, save a checkpoint."""
         state, progress = self.state, self.state.progress
-        judged = self.smoothed if self.smoothed is not None else self.model
+        judged = judged or (self.smoothed if self.smoothed is not None else self.model)
         values = self.validator.validate(judged, self.compute)
         value = values[self.job.best_metric]
         best = improved(self.job.best_metric, value, state.best)
@@ -267,6 +271,22 @@ class Trainer:
             "stalled": state.stalled,
         }
         log.validation(record, self.metrics)
+
+    def _begun(self) -> TrainingState:
+        """Where training stands: at this folder's checkpoint, at another training's, or at its beginning."""
+        if self.checkpoint is not None:
+            return self._continued(self.checkpoint)
+        if self.job.continued is None:
+            return TrainingState()
+        data_keys = frozenset([*_DATA_OPTIONS, "curriculum", "augmentation"])
+        return go_on_from(self.job.continued, self.trained, self.identity, data_keys, self.processes.rank)
+
+    def _judge_best_so_far(self, folder: Path, started: float) -> None:
+        """Keep the best model of the training that is continued until there is a better one."""
+        model = best_so_far(folder, self.smoothed if self.smoothed is not None else self.model)
+        self._validate(started, model)
+        if any(self.state.progress.reached(limit) for limit in self.options.limits()):
+            logger.warning("training: the earlier training has reached the limit already: raise `after` to train on")
 
     def _continued(self, checkpoint: Path) -> TrainingState:
         check_identity(checkpoint, self.identity)

@@ -9,7 +9,9 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from limbeck_taskgraph.continuation_rules import continuation_problems
 from limbeck_taskgraph.training_config import TrainingConfig
+from pipeline.common.errors import UserError
 
 
 class ConfigError(Exception):
@@ -52,10 +54,20 @@ def parse_training_config(text: str, path: str = "config") -> TrainingConfig:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
         problems += _problems(error, values, root)
+    if config is not None:
+        found = _sentences(config)
+        problems += [(_line(root, place), f"{'.'.join(place)}: {problem}") for place, problem in found]
     if problems or config is None:
         lines = [f"{path}:{line}: {problem}" for line, problem in sorted(set(problems))]
         raise ConfigError("\n".join(lines))
     return config
+
+
+def _sentences(config: TrainingConfig) -> list[tuple[tuple[str, ...], str]]:
+    try:
+        return list(continuation_problems(config))
+    except UserError:
+        return []  # of other keys, which check_values says with their places
 
 
 def _problems(error: ValidationError, values: Any, root: Any) -> list[tuple[int, str]]:

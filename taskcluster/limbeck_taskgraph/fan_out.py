@@ -3,18 +3,17 @@
 `dataset`, `chunk` and `teacher` are also what inputs are matched by: a task for chunk 3 reads chunk 3.
 """
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from limbeck_taskgraph.continuation import continued_models, supplied, supplied_file, supplied_vocab
+from limbeck_taskgraph.fingerprint import fingerprint
 from pipeline.data.names import sanitize
 
 MATCHED = ("dataset", "chunk", "teacher")
 # What counts for the digest besides: the state of the user's own files.
 COUNTED = (*MATCHED, "fingerprint")
-FINGERPRINT_BLOCK = 1 << 16
 
 Variables = dict[str, Any]
 
@@ -27,22 +26,6 @@ def _dataset(name: str, languages: list[str]) -> Variables:
         pattern = name.removeprefix("file_")
         variables["fingerprint"] = [fingerprint(pattern.replace("[LANG]", language)) for language in languages]
     return variables | ({"lang": languages[0]} if len(languages) == 1 else {})
-
-
-def fingerprint(path: str) -> str | None:
-    """What tells that a user's file is another one: its size and a hash of its first and last 64 KB.
-
-    Compressed files end in a checksum of all their content. A copy or a touched file stays the same. None when the file
-    is not there (the task that imports it will say so).
-    """
-    try:
-        with Path(os.path.expandvars(path)).expanduser().open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            block = file.read(FINGERPRINT_BLOCK)
-            file.seek(max(0, size - FINGERPRINT_BLOCK))
-            return f"{size}-{hashlib.sha256(block + file.read()).hexdigest()[:16]}"
-    except OSError:
-        return None
 
 
 def _pair(context: dict[str, Any]) -> list[str]:
@@ -104,6 +87,18 @@ FOR_EACH: dict[str, Callable[[dict[str, Any]], Iterator[Variables]]] = {
     "mono-trg-datasets": mono_trg_datasets,
     "chunks": chunks,
     "teachers": teachers,
+    "supplied-vocab": supplied_vocab,
+    "supplied-priors": lambda context: supplied_file(context["continuation"]["alignments"]["priors"]),
+    "supplied-shortlist": lambda context: supplied_file(context["continuation"]["shortlist"]),
+    **{
+        f"supplied-{role}": partial(supplied, role)
+        for role in ("parallel", "backtranslations", "distillation", "devset", "mono-src", "mono-trg")
+    },
+    "continued-backwards": partial(continued_models, "backwards", False),
+    "continued-teachers": partial(continued_models, "teacher", False),
+    "continued-student": partial(continued_models, "student", False),
+    "external-backwards": partial(continued_models, "backwards", True),
+    "external-teachers": partial(continued_models, "teacher", True),
 }
 
 

@@ -14,17 +14,11 @@ from limbeck_taskgraph.target_tasks import METHOD
 from limbeck_taskgraph.training_config import TrainingConfig
 
 
-class ContinuationNotSupported(Exception):
-    """The config names models or corpora of elsewhere, which cannot be used yet."""
-
-
 def generate_graph(config: TrainingConfig) -> TaskGraph:
     """The target task graph: everything that `target-stage` needs, nothing reused yet.
 
-    Raises UnknownStage for a target stage that the config has no tasks for, and ContinuationNotSupported.
+    Raises UnknownStage for a target stage that the config has no tasks for.
     """
-    if config.continuation:
-        raise ContinuationNotSupported("continuation: not supported yet; remove the key to train from scratch")
     # Forking one process per kind costs more than it saves on graphs of this size.
     os.environ.setdefault("TASKGRAPH_SERIAL", "1")
     logging.getLogger("taskgraph").setLevel(logging.CRITICAL)

@@ -6,9 +6,8 @@ from typing import Any
 from taskgraph.parameters import extend_parameters_schema
 from taskgraph.util.schema import Schema
 
+from limbeck_taskgraph.continuation import derived_of_continuation, effective_datasets, model_file
 from pipeline.train.distillation import parse_distillation
-
-DEFAULT_FILTER_FRACTION = 0.05
 
 
 def register() -> None:
@@ -19,19 +18,25 @@ def register() -> None:
 
 def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
     """What templates in kind.yml may name: the training config's keys, `src`, `trg`, and what is derived from them."""
-    experiment, datasets = training_config["experiment"], training_config["datasets"]
-    fraction = experiment["distillation-filter-fraction"]
-    if fraction is None:
-        fraction = DEFAULT_FILTER_FRACTION if datasets["mono-trg"] else 0
+    experiment = training_config["experiment"]
+    distillation = _derived_of_distillation(
+        experiment["distillation"], training_config["marian-args"]["training-student"]
+    )
+    continuation = derived_of_continuation(training_config, distillation["student-meets-teacher"])
     return {
         **training_config,
+        "datasets": effective_datasets(training_config),
         "src": experiment["src"],
         "trg": experiment["trg"],
+        # Of the makers of models only those that bring models of elsewhere have another one.
+        "model-file": model_file(training_config),
         "derived": {
-            **_derived_of_distillation(experiment["distillation"], training_config["marian-args"]["training-student"]),
+            **distillation,
             **_derived_augmentation(experiment),
-            "filter-fraction": fraction,
-            "backward-model": bool(fraction or datasets["mono-trg"] or "backward" in training_config["target-stage"]),
+            **continuation,
+            "distils": distillation["reads-distilled"] and continuation["distils"],
+            "shortlist-reads-distilled": distillation["reads-distilled"] and not continuation["shortlist-of-original"],
+            "shortlist-reads-original": distillation["reads-original-alone"] or continuation["shortlist-of-original"],
             "several-teachers": experiment["teacher-ensemble"] > 1,
             "decoding-student": {"beam-size": 1},
             "wandb-project": f"{experiment['src']}-{experiment['trg']}"

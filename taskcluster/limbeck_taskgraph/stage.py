@@ -193,6 +193,8 @@ def make_task(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[dict
                 "variables": stage["variables"],
                 "digest": stage["digest"],
                 "worker-type": stage["worker-type"],
+                # Addresses of what the task fetches from outside.
+                "external": stage["context"].get("external", []),
                 "src_locale": stage["context"]["src"],
                 "trg_locale": stage["context"]["trg"],
             },

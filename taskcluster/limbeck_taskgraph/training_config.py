@@ -7,13 +7,13 @@ of the field already have keep their names (kebab-case, as in YAML).
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from limbeck_taskgraph.continuation import idle_datasets
+from limbeck_taskgraph.continuation_config import Continuation
+from limbeck_taskgraph.section import Section
 
 LOCALE = re.compile(r"[a-z]{2,3}(_[a-z]{4})?(_[A-Z]{2})?")
-
-
-def _kebab_case(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def _check_locale(value: str) -> str:
@@ -49,12 +49,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Threshold = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 MarianValue = str | int | float | bool | list[str | int | float | bool]
-
-
-class Section(BaseModel):
-    """A mapping of the config: kebab-case keys, no unknown ones, the same rules for every level."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=_kebab_case, populate_by_name=False, strict=False)
 
 
 class MonoMaxSentences(Section):
@@ -213,8 +207,13 @@ class Experiment(Section):
 
 
 class Datasets(Section):
-    train: list[Dataset] = Field(min_length=1, description="parallel training data")
-    devtest: list[Dataset] = Field(min_length=1, description="parallel data for validation during training")
+    train: list[Dataset] = Field(
+        default_factory=list, description="parallel training data; needed unless continuation brings a corpus"
+    )
+    devtest: list[Dataset] = Field(
+        default_factory=list,
+        description="parallel data for validation during training; needed unless continuation.corpora.devset is given",
+    )
     test: list[Dataset] = Field(default_factory=list, description="parallel data for the final evaluation")
     mono_src: list[Dataset] = Field(default_factory=list, description="source sentences to distil from")
     mono_trg: list[Dataset] = Field(default_factory=list, description="target sentences to back-translate")
@@ -241,13 +240,15 @@ class TrainingConfig(Section):
     marian_args: MarianArgs = Field(
         default_factory=MarianArgs, description="hyper-parameters by Marian's option names, merged over the defaults"
     )
-    continuation: dict[str, Any] = Field(
-        default_factory=dict, description="models, corpora and vocabularies of earlier runs (not supported yet)"
-    )
+    continuation: Continuation = Field(default_factory=Continuation)
     target_stage: str = Field(default="all-pipeline", description="what to run up to: a kind of task, or a stage")
     previous_group_ids: list[str] = Field(
         default_factory=list,
-        description="accepted from existing configs; finished tasks of every earlier run are found by their digests",
+        description="earlier runs whose finished tasks are taken by their labels, whatever they mean; without it "
+        "finished tasks of every earlier run are found by their digests",
+    )
+    existing_tasks: dict[str, str] = Field(
+        default_factory=dict, description="label: id of the finished task that stands for it, whatever it means"
     )
     start_task_prefix: str | None = Field(
         default=None, description="tasks whose labels begin so, and all that depends on them, run anew"
@@ -275,4 +276,5 @@ class TrainingConfig(Section):
         for key, sections in thresholds.items():
             if any(s.default_threshold or any(s.dataset_thresholds.values()) for s in sections):
                 found.append(f"{key}: this tool is not run; experiment.cleaning's rules clean the data.")
-        return found
+        idle = idle_datasets(self.to_parameters())
+        return found + [f"datasets.{use} is not read: {reason} stands for it." for use, reason in idle.items()]

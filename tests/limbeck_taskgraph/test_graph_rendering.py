@@ -14,7 +14,7 @@ import yaml
 
 from limbeck_taskgraph.catalogue import ROOT, load_catalogue
 from limbeck_taskgraph.config_file import load_training_config
-from limbeck_taskgraph.generate import ContinuationNotSupported, generate_graph
+from limbeck_taskgraph.generate import generate_graph
 from limbeck_taskgraph.target_tasks import UnknownStage
 
 PROJECT = ROOT.parent
@@ -169,11 +169,6 @@ def test_without_test_sets_there_is_no_evaluation_but_a_report(make_config: Any)
     found = kinds(make_config(datasets={"test": []}))
     assert "evaluate" not in found
     assert {"report", "export"} <= found
-
-
-def test_continuation_is_refused_not_ignored(make_config: Any) -> None:
-    with pytest.raises(ContinuationNotSupported):
-        labels(make_config(continuation={"vocab": {"src": "a", "trg": "b"}}))
 
 
 def test_rendering_is_deterministic(make_config: Any) -> None:
