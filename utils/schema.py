@@ -9,18 +9,19 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from limbeck_taskgraph.training_config import Section, TrainingConfig
+from limbeck_taskgraph.section import Section
+from limbeck_taskgraph.training_config import TrainingConfig
 from utils.common import command_parser
 
 EXAMPLES = """examples:
-  limbeck schema > training-config.schema.json      for an editor's completion
-  limbeck schema --format table
+  limbeck config schema > training-config.schema.json      for an editor's completion
+  limbeck config schema --format table
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and print the schema."""
-    parser = command_parser("schema", __doc__, EXAMPLES)
+    parser = command_parser("config schema", __doc__, EXAMPLES)
     parser.add_argument("--format", choices=["json", "table"], default="json")
     options = parser.parse_args(arguments)
     sys.stdout.write(json_schema() if options.format == "json" else markdown_table())
