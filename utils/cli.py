@@ -4,14 +4,17 @@ usage: limbeck COMMAND [flags]
 
   train CONFIG        run the pipeline that a training config describes (the trigger)
   graph CONFIG        show the tasks of a config without running anything
+  diff CONFIG [B]     which tasks differ from another config, or from a run, and why
   status [GROUP]      what ran, runs and waits
   logs TASK           the log of a task, by its label or id (-f follows it)
-  artifacts [TASK]    what a task made, and where it lies
+  runs [RUN]          the runs there are; of one, its trigger and its config
+  artifacts [NAME]    what a run or a task made, where it lies, or a copy of it
   resume [GROUP]      go on with a run that was interrupted or has failed tasks
   cancel [GROUP]      stop a run
   translate MODEL     translate lines of text with an exported model
   manifest KIND       the job that trains one model on several machines (slurm, kubernetes)
-  schema              the training config as JSON Schema, or as a table
+  config              write a new training config, check one, or print its schema
+  preflight CONFIG    everything that can be known before hours of work: data, URLs, disk, GPUs, credentials
 
 `limbeck COMMAND --help` explains each, with examples.
 """
@@ -23,13 +26,17 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "utils.trigger_training",
     "graph": "utils.graph",
+    "diff": "utils.diff",
     "status": "utils.status",
     "logs": "utils.logs",
+    "runs": "utils.runs",
     "artifacts": "utils.artifacts",
     "resume": "utils.resume",
     "cancel": "utils.cancel",
     "translate": "utils.translate",
     "manifest": "utils.manifest",
+    "config": "utils.config",
+    "preflight": "utils.preflight",
     "schema": "utils.schema",
 }
 

@@ -1,5 +1,7 @@
 """Show the task graph of a training config without running anything.
 
+With a folder of runs, every task is marked: reused, download (it brings something from outside), run, or not needed.
+
 Formats: `tree` (text), `json` (label to task with its full definition, the shape that taskgraph's own --json prints),
 `dot` (Graphviz), `mermaid`, and `html` (a page with a drawing, all in one file).
 """
@@ -13,8 +15,18 @@ from pathlib import Path
 from taskgraph.taskgraph import TaskGraph
 
 from limbeck_taskgraph.generate import generate_graph
-from utils.common import add_config_argument, command_parser, read_config, run_command
-from utils.graph_html import graph_page
+from limbeck_taskgraph.reuse import Plan
+from utils.common import (
+    add_config_argument,
+    add_runs_argument,
+    add_target_argument,
+    command_parser,
+    open_store,
+    read_config,
+    run_command,
+)
+from utils.graph_html import COLOURS, graph_page
+from utils.plan import NOT_NEEDED, add_plan_arguments, place_of, plan_run, wishes_of
 
 EXAMPLES = """examples:
   limbeck graph configs/demo-en-de.yml
@@ -29,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_parser("graph", __doc__, EXAMPLES)
     add_config_argument(parser)
     parser.add_argument("--format", choices=list(FORMATS), default="tree")
-    parser.add_argument("--target-stage", help="instead of the config's")
+    add_target_argument(parser)
+    add_runs_argument(parser)
+    add_plan_arguments(parser)
     parser.add_argument("--output", type=Path, help="write there instead of printing")
     options = parser.parse_args(arguments)
     return run_command(lambda: _show(options))
@@ -37,15 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     config = read_config(options)
-    if options.target_stage:
-        config = config.model_copy(update={"target_stage": options.target_stage})
-    text = FORMATS[options.format](generate_graph(config))
+    graph = generate_graph(config)
+    if store := open_store(options.runs):
+        mark(graph, plan_run(store, graph, config, wishes_of(options)))
+    text = FORMATS[options.format](graph)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
     return 0
+
+
+def mark(graph: TaskGraph, plan: Plan) -> None:
+    """Note each task's place in a plan as its attribute `plan`."""
+    for task in graph:
+        task.attributes["plan"] = place_of(graph, plan, task.label)
 
 
 def tree(graph: TaskGraph) -> str:
@@ -55,7 +76,10 @@ def tree(graph: TaskGraph) -> str:
     for label in sorted(graph.tasks, key=lambda label: (depths[label], label)):
         needs = sorted(set(graph.tasks[label].dependencies.values()))
         shown = ", ".join(needs[:4]) + (f" and {len(needs) - 4} more" if len(needs) > 4 else "")
-        lines.append("  " * depths[label] + label + (f"  <- {shown}" if needs else ""))
+        place = graph.tasks[label].attributes.get("plan")
+        lines.append(
+            "  " * depths[label] + label + (f"  [{place}]" if place else "") + (f"  <- {shown}" if needs else "")
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +95,9 @@ def dot(graph: TaskGraph) -> str:
     """Graphviz' language; `dot -Tsvg` draws it."""
     lines = ["digraph limbeck {", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];']
     for label in sorted(graph.tasks):
-        lines.append(f"  {json.dumps(label)};")
+        place = graph.tasks[label].attributes.get("plan")
+        marked = f' [color="{COLOURS[place]}", tooltip="{place}"]' if place else ""
+        lines.append(f"  {json.dumps(label)}{marked};")
     lines += [f"  {json.dumps(dep)} -> {json.dumps(label)};" for label, dep in edges(graph)]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -82,6 +108,11 @@ def mermaid(graph: TaskGraph) -> str:
     lines = ["flowchart LR"]
     lines += [f'  {name}["{label}"]' for label, name in names.items()]
     lines += [f"  {names[dep]} --> {names[label]}" for label, dep in edges(graph)]
+    for place, colour in COLOURS.items():
+        if members := [name for label, name in names.items() if graph.tasks[label].attributes.get("plan") == place]:
+            style = ",stroke-dasharray:4" if place == NOT_NEEDED else ""
+            lines.append(f"  classDef {place.replace(' ', '_')} stroke:{colour},stroke-width:2px{style}")
+            lines.append(f"  class {','.join(members)} {place.replace(' ', '_')}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,60 +1,93 @@
 """What will run and what will be reused, and why: decided before anything runs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from taskgraph.graph import Graph
 from taskgraph.optimize.base import get_subgraph
 from taskgraph.taskgraph import TaskGraph
 
-# digest -> id of a finished task whose artifacts are there
-Lookup = Callable[[str], str | None]
-# label -> the meaning (extra.limbeck) of the nearest earlier task
-Earlier = Callable[[str], Mapping[str, Any] | None]
+from limbeck_taskgraph.differences import NEVER_RAN, Meaning, differences, nearest
+from limbeck_taskgraph.digest import task_digest
+
+
+class History(Protocol):
+    """What is known of earlier runs."""
+
+    def finished(self, digest: str) -> Sequence[str]:
+        """Ids of the finished tasks of a digest, newest first."""
+
+    def damage(self, task_id: str) -> str | None:
+        """What is wrong with a finished task's artifacts, or None."""
+
+    def earlier(self, label: str) -> Sequence[Meaning]:
+        """Meanings of finished tasks of a label, newest first."""
+
+
+@dataclass(frozen=True)
+class NamedTask:
+    """A finished task that a person wants used for a label, whatever its digest."""
+
+    task_id: str
+    meaning: Meaning
+
+
+@dataclass(frozen=True)
+class Named:
+    """Tasks to use by label. `existing` win over everything; `earlier_runs` give way to what must run anew."""
+
+    existing: Mapping[str, NamedTask] = field(default_factory=dict)
+    earlier_runs: Mapping[str, NamedTask] = field(default_factory=dict)
 
 
 @dataclass
 class Plan:
-    """The decision: label -> task id for `reused`, label -> reason for `run`. What neither names is not needed."""
+    """The decision: label -> task id for `reused`, label -> reasons for `run`. What neither names is not needed.
+
+    `by_name` are the reused labels whose tasks a person named.
+    """
 
     reused: dict[str, str] = field(default_factory=dict)
-    run: dict[str, str] = field(default_factory=dict)
+    run: dict[str, list[str]] = field(default_factory=dict)
+    by_name: set[str] = field(default_factory=set)
 
 
 def make_plan(
     graph: TaskGraph,
     targets: Iterable[str],
-    lookup: Lookup,
-    earlier: Earlier,
+    history: History,
     fresh: Callable[[str], str | None] = lambda label: None,
+    named: Named = Named(),
 ) -> Plan:
     """Walk from the targets to what they need and stop at everything that is already there.
 
     `fresh(label)` gives the reason why a task must run anew whatever there is, or None; all that depends on such a
-    task runs too. A reused task's own inputs are not looked at: they may
-    be gone.
+    task runs too. A reused task's own inputs are not looked at: they may be gone.
+
+    A named task may mean something else than the graph's of its label. The graph's tasks then get the meaning and
+    digest that they have with it, so that nobody takes for the graph's own work what was made from another's.
     """
-    forced = _forced(graph, fresh)
-    plan = Plan()
-    queue = sorted(targets)
-    while queue:
-        label = queue.pop()
-        if label in plan.run or label in plan.reused:
-            continue
-        task = graph.tasks[label]
-        found = None if label in forced else lookup(task.attributes["digest"])
-        if found:
-            plan.reused[label] = found
-            continue
-        plan.run[label] = forced.get(label) or _difference(task.task["extra"]["limbeck"], earlier(label))
-        queue.extend(sorted(task.dependencies.values()))
-    return plan
+    targets = sorted(targets)
+    forced = _forced(graph, fresh, named.existing.keys())
+    use = {label: task for label, task in named.earlier_runs.items() if label in graph.tasks and label not in forced}
+    use |= named.existing
+    own = {task.label: task.task["extra"]["limbeck"] for task in graph}
+    damages: dict[str, str] = {}
+    while True:
+        _set_meanings(graph, own, use)
+        plan, damaged = _walk(graph, targets, history, forced, use, damages)
+        if not damaged:
+            return plan
+        damages |= damaged
+        use = {label: task for label, task in use.items() if label not in damaged}
 
 
-def _forced(graph: TaskGraph, fresh: Callable[[str], str | None]) -> dict[str, str]:
+def _forced(graph: TaskGraph, fresh: Callable[[str], str | None], existing: Iterable[str]) -> dict[str, str]:
     forced: dict[str, str] = {}
     for label in graph.graph.visit_postorder():
+        if label in existing:
+            continue
         reason = fresh(label)
         upstream = next((dep for dep in sorted(graph.tasks[label].dependencies.values()) if dep in forced), None)
         if reason:
@@ -64,35 +97,74 @@ def _forced(graph: TaskGraph, fresh: Callable[[str], str | None]) -> dict[str, s
     return forced
 
 
-def _difference(meaning: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> str:
-    """The first thing in which a task differs from the nearest earlier one of its label, as a sentence's end."""
-    if earlier is None:
-        return "has not run before"
-    if earlier["digest"] == meaning["digest"]:
-        return "what it made is gone or damaged"
-    if earlier["version"] != meaning["version"]:
-        return f"the stage's version is {meaning['version']}, was {earlier['version']}"
-    for section in ("parameters", "variables"):
-        new, old = meaning[section], earlier[section]
-        for key in sorted(new.keys() | old.keys()):
-            if new.get(key) != old.get(key):
-                return f"{key} is {_show(new.get(key))}, was {_show(old.get(key))}"
-    for name in sorted(meaning["inputs"].keys() | earlier["inputs"].keys()):
-        new, old = meaning["inputs"].get(name, {}), earlier["inputs"].get(name, {})
-        for label in sorted(new.keys() | old.keys()):
-            if label not in old:
-                return f"its input {name} now has {label}"
-            if label not in new:
-                return f"its input {name} no longer has {label}"
-            if new[label] != old[label]:
-                return f"its input {label} changes"
-    if meaning["languages"] != earlier["languages"]:
-        return "the languages differ"
-    return "an input differs"
+def _set_meanings(graph: TaskGraph, own: Mapping[str, Meaning], use: Mapping[str, NamedTask]) -> None:
+    """Give every task the meaning and digest that it has when the named tasks stand for those of their labels."""
+    digests: dict[str, str] = {}
+    for label in graph.graph.visit_postorder():
+        if label in use:
+            meaning = use[label].meaning
+        else:
+            without_digest = {key: value for key, value in own[label].items() if key != "digest"}
+            inputs = {
+                name: {maker: digests[maker] for maker in makers} for name, makers in without_digest["inputs"].items()
+            }
+            without_digest["inputs"] = inputs
+            meaning = {"digest": task_digest(without_digest), **without_digest}
+        task = graph.tasks[label]
+        digests[label] = task.attributes["digest"] = meaning["digest"]
+        task.task["extra"]["limbeck"] = meaning
 
 
-def _show(value: Any) -> str:
-    return "not set" if value is None else str(value)
+def _walk(
+    graph: TaskGraph,
+    targets: list[str],
+    history: History,
+    forced: Mapping[str, str],
+    use: Mapping[str, NamedTask],
+    damages: Mapping[str, str],
+) -> tuple[Plan, dict[str, str]]:
+    """The plan, and what is wrong with the named tasks that cannot be used, by label."""
+    plan, damaged = Plan(), dict[str, str]()
+    queue = list(targets)
+    while queue:
+        label = queue.pop()
+        if label in plan.run or label in plan.reused:
+            continue
+        if label in use:
+            if damage := history.damage(use[label].task_id):
+                damaged[label] = f"artifacts of {label} ({use[label].task_id}) are damaged: {damage}"
+            plan.reused[label] = use[label].task_id
+            plan.by_name.add(label)
+            continue
+        task = graph.tasks[label]
+        reasons = [reason for reason in (forced.get(label), damages.get(label)) if reason]
+        if label not in forced:
+            for task_id in history.finished(task.attributes["digest"]):
+                damage = history.damage(task_id)
+                if damage is None:
+                    plan.reused[label] = task_id
+                    break
+                reasons.append(f"artifacts of {label} ({task_id}) are damaged: {damage}")
+            if label in plan.reused:
+                continue
+        plan.run[label] = reasons or _reasons(graph, label, history.earlier(label))
+        queue.extend(sorted(task.dependencies.values()))
+    return plan, damaged
+
+
+def _reasons(graph: TaskGraph, label: str, earlier: Sequence[Meaning]) -> list[str]:
+    task = graph.tasks[label]
+    meaning = task.task["extra"]["limbeck"]
+    closest = nearest(meaning, earlier)
+    if closest is None:
+        return [NEVER_RAN]
+    return differences(meaning, closest, words_of(graph, label)) or ["what it made is gone"]
+
+
+def words_of(graph: TaskGraph, label: str) -> Mapping[str, str]:
+    """What a person calls the inputs and parameters of a task, where the stage says so."""
+    words: Mapping[str, str] = graph.tasks[label].attributes.get("words", {})
+    return words
 
 
 def apply_plan(graph: TaskGraph, plan: Plan) -> TaskGraph:

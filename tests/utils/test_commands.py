@@ -1,6 +1,7 @@
 """The commands' own manners: help, wrong input, drawings of the graph."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -87,7 +88,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(config: Path, tmp_path: 
     done = limbeck("train", config, "--runs", tmp_path / "runs", "--dry-run")
     assert done.returncode == 0
     assert "0 tasks reused" in done.stdout
-    assert "train-teacher-model-en-de-1: has not run before" in done.stdout
+    assert re.search(r"run +train-teacher-model-en-de-1 .*b-largegpu.*\n +never ran", done.stdout)
     assert "has run in" in limbeck("status", "--runs", tmp_path / "runs").stderr
 
 
