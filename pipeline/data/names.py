@@ -5,6 +5,13 @@
 | `gettext_Django`, `gettext_Django==5.2.19` | the message catalogues that a Python distribution ships |
 | `url_https://example.org/corpus.[LANG].zst` | a file of one sentence per line for each language, fetched |
 | `file_/data/corpus.[LANG].gz` | the same, on this machine |
+| `opus_Books/v1` | a corpus of OPUS, parallel or monolingual |
+| `sacrebleu_wmt19` | a test set that sacreBLEU knows |
+| `flores_devtest` | FLORES-200 |
+| `mtdata_Statmt-europarl-10-deu-eng` | a data set of mtdata's index |
+| `tmx_https://example.org/memory.tmx.gz` | a translation memory |
+| `news-crawl_news.2021` | a year of News Crawl, monolingual |
+| `hplt_mono/v3.0` | HPLT's web crawls, monolingual |
 """
 
 import difflib
@@ -13,13 +20,12 @@ import re
 
 from pipeline.common.errors import UserError
 
-IMPORTERS = ("file", "gettext", "url")
+IMPORTERS = ("file", "flores", "gettext", "hplt", "mtdata", "news-crawl", "opus", "sacrebleu", "tmx", "url")
 LONGEST_FILE_NAME = 60
 
 # Importers of existing training configs that stand for services which are not read here.
 _SERVICES = """
-opus mtdata sacrebleu flores bouquet hplt tatoeba statmt wmt custom-corpus custom-mono news-crawl hf huggingface
-commoncrawl cc100 leipzig nllb paracrawl
+bouquet tatoeba statmt wmt custom-corpus custom-mono hf huggingface commoncrawl cc100 leipzig nllb paracrawl
 """
 _UNSUPPORTED = frozenset(_SERVICES.split())
 _AUGMENTATION = re.compile(r"aug-[a-z-]+_")
@@ -40,7 +46,7 @@ def split_dataset(name: str) -> tuple[str, str]:
         raise UserError(f"data set {name!r} names nothing to import: write {importer}_ and then {_MEANING[importer]}")
     if _AUGMENTATION.match(rest):
         raise UserError(
-            f"data set {name!r} asks for augmentation, which the importer {importer} does not support yet: "
+            f"data set {name!r} asks for a test set with augmented text, and augmentation is for training only here: "
             f"name it without {rest.partition('_')[0]}_"
         )
     return importer, rest
@@ -68,7 +74,14 @@ def sanitize(name: str) -> str:
 
 _MEANING = {
     "file": "a path with [LANG] where the language stands",
+    "flores": "dev or devtest",
     "gettext": "the name of a Python distribution",
+    "hplt": "mono/v3.0",
+    "mtdata": "an id of mtdata's index, such as Statmt-europarl-10-deu-eng",
+    "news-crawl": "a year, such as news.2021",
+    "opus": "a corpus and its version, such as Books/v1",
+    "sacrebleu": "a test set, such as wmt19",
+    "tmx": "the address of a translation memory",
     "url": "a URL with [LANG] where the language stands",
 }
 

@@ -10,6 +10,6 @@ class Source:
     """An opened data set. `rows` can be read once; a row holds one sentence per language that was asked for."""
 
     rows: Iterator[tuple[str, ...]]
-    total: int  # rows that `rows` will yield
+    total: int | None  # rows that `rows` will yield; None where nobody knows, and the rows are in random order
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> messages the importer left out
     origin: dict[str, Any] = field(default_factory=dict)  # version, checksums, files: for the statistics

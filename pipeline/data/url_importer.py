@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.common.download import download
 from pipeline.common.errors import UserError
-from pipeline.data.file_importer import open_files, places
+from pipeline.data.file_importer import places
+from pipeline.data.remote_files import Alternatives, open_fetched
 from pipeline.data.source import Source
 
 
@@ -25,13 +26,12 @@ def open_source(rest: str, languages: tuple[str, ...], folder: Path) -> Source:
     for url, language in zip(urls, languages, strict=True):
         (folder / language).mkdir()
         paths.append(_local(url, folder / language))
-    try:
-        return open_files(paths, languages, dataset, {"urls": urls})
-    except UserError as error:
-        message = str(error)
-        for url, path in zip(urls, paths, strict=True):
-            message = message.replace(str(path), url)
-        raise UserError(message) from error
+    return open_fetched(paths, urls, languages, dataset, {"urls": urls})
+
+
+def addresses(rest: str, languages: tuple[str, ...]) -> list[Alternatives]:
+    """One address for each language."""
+    return [(url,) for url in places(rest, languages, f"url_{rest}")]
 
 
 def _local(url: str, folder: Path) -> Path:

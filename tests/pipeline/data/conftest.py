@@ -8,8 +8,16 @@ from types import SimpleNamespace
 
 import polib
 import pytest
+from dataset_step import DatasetStep
 
 Messages = dict[str, str]
+
+
+@pytest.fixture
+def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetStep:
+    """The import step in a folder of its own, without the user's cache."""
+    monkeypatch.delenv("LIMBECK_CACHE", raising=False)
+    return DatasetStep(tmp_path)
 
 
 @pytest.fixture

@@ -17,6 +17,14 @@ from pipeline.data.names import sanitize, split_dataset
         ("gettext_plone.app.locales==7.0.4", ("gettext", "plone.app.locales==7.0.4")),
         ("url_https://a.org/b_c/[LANG].zst", ("url", "https://a.org/b_c/[LANG].zst")),
         ("file_data/my_corpus.[LANG].gz", ("file", "data/my_corpus.[LANG].gz")),
+        ("opus_Books/v1", ("opus", "Books/v1")),
+        ("opus_ELRC-1077-wikipedia_health/v1", ("opus", "ELRC-1077-wikipedia_health/v1")),
+        ("sacrebleu_wmt19", ("sacrebleu", "wmt19")),
+        ("flores_devtest", ("flores", "devtest")),
+        ("news-crawl_news.2021", ("news-crawl", "news.2021")),
+        ("hplt_mono/v3.0", ("hplt", "mono/v3.0")),
+        ("mtdata_Statmt-europarl-10-deu-eng", ("mtdata", "Statmt-europarl-10-deu-eng")),
+        ("tmx_https://a.org/memory.tmx.gz", ("tmx", "https://a.org/memory.tmx.gz")),
     ],
 )
 def test_split(name: str, parts: tuple[str, str]) -> None:
@@ -27,11 +35,13 @@ def test_split(name: str, parts: tuple[str, str]) -> None:
     ("name", "says"),
     [
         ("gettxt_Django", "did you mean gettext_"),
-        ("Django", "the importers are file_, gettext_, url_"),
-        ("opus_Books/v1", "opus is not supported.*url_ or file_"),
-        ("news-crawl_news.2021", "news-crawl is not supported"),
+        ("Django", "the importers are file_, flores_, gettext_, hplt_, .*, url_"),
+        ("bouquet_dev", "bouquet is not supported.*url_ or file_"),
+        ("newscrawl_news.2021", "did you mean news-crawl_"),
         ("gettext_", "names nothing"),
-        ("gettext_aug-mix_Django", "augmentation.*not support"),
+        ("opus_", "write opus_ and then a corpus and its version, such as Books/v1"),
+        ("flores_aug-mix_devtest", "augmentation is for training only.*name it without aug-mix_"),
+        ("gettext_aug-mix_Django", "augmentation"),
         ("url_aug-typos_https://a.org/[LANG]", "augmentation"),
     ],
 )
@@ -49,6 +59,18 @@ def test_bad_names(name: str, says: str) -> None:
     ],
 )
 def test_plain_names_stay_readable(name: str, safe: str) -> None:
+    assert sanitize(name) == safe
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("opus_Books/v1", "opus_Books_v1_77f963"),
+        ("sacrebleu_wmt19", "sacrebleu_wmt19"),
+        ("news-crawl_news.2021", "news-crawl_news_2021_7f1af4"),
+    ],
+)
+def test_names_in_files_stay_as_they_are(name: str, safe: str) -> None:
     assert sanitize(name) == safe
 
 

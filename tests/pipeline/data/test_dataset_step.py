@@ -1,46 +1,16 @@
 import gzip
-import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from dataset_step import DatasetStep
 
 from pipeline.common.errors import TransientError, UserError
-from pipeline.common.files import read_lines, write_lines
+from pipeline.common.files import write_lines
 from pipeline.data import dataset
 from pipeline.data.source import Source
-
-
-class Step:
-    """Runs the step in a folder; afterwards its outputs are read from there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def parallel(self, name: str, *more: str) -> list[tuple[str, str]]:
-        sides = [self.folder / f"out.{language}.zst" for language in ("en", "de")]
-        flags = f"--src en --trg de --output-src {sides[0]} --output-trg {sides[1]}"
-        self._run(name, flags, *more)
-        return list(zip(read_lines(sides[0]), read_lines(sides[1]), strict=True))
-
-    def mono(self, name: str, *more: str) -> list[str]:
-        output = self.folder / "out.de.zst"
-        self._run(name, f"--lang de --output {output}", *more)
-        return list(read_lines(output))
-
-    def _run(self, name: str, flags: str, *more: str) -> None:
-        dataset.main(["--dataset", name, *flags.split(), "--stats", str(self.folder / "stats.json"), *more])
-
-    @property
-    def stats(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "stats.json").read_text()))
-
-
-@pytest.fixture
-def step(tmp_path: Path) -> Step:
-    return Step(tmp_path)
 
 
 def write(path: Path, lines: list[str]) -> None:
@@ -56,20 +26,20 @@ def corpus(folder: Path, count: int, ending: str = ".zst") -> str:
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
-def test_files(step: Step, tmp_path: Path, ending: str) -> None:
+def test_files(step: DatasetStep, tmp_path: Path, ending: str) -> None:
     rows = step.parallel(f"file_{corpus(tmp_path, 3, ending)}")
     assert rows == [("en 0", "de 0"), ("en 1", "de 1"), ("en 2", "de 2")]
     assert step.stats["read"] == step.stats["kept"] == 3
     assert (step.stats["src"], step.stats["trg"]) == ("en", "de")
 
 
-def test_compression_is_told_by_content(step: Step, tmp_path: Path) -> None:
+def test_compression_is_told_by_content(step: DatasetStep, tmp_path: Path) -> None:
     (tmp_path / "x.en.txt").write_bytes(gzip.compress(b"one\n"))
     (tmp_path / "x.de.txt").write_bytes(zstandard.compress(b"eins\n"))
     assert step.parallel(f"file_{tmp_path}/x.[LANG].txt") == [("one", "eins")]
 
 
-def test_relative_paths_home_and_variables(step: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_home_and_variables(step: DatasetStep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus(tmp_path, 1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -85,20 +55,20 @@ def test_relative_paths_home_and_variables(step: Step, tmp_path: Path, monkeypat
         step.parallel("file_$CORPORE/corpus.[LANG].zst")
 
 
-def test_mono_with_and_without_the_language_in_its_name(step: Step, tmp_path: Path) -> None:
+def test_mono_with_and_without_the_language_in_its_name(step: DatasetStep, tmp_path: Path) -> None:
     corpus(tmp_path, 2)
     assert step.mono(f"file_{tmp_path}/corpus.[LANG].zst") == ["de 0", "de 1"]
     assert step.mono(f"file_{tmp_path}/corpus.en.zst") == ["en 0", "en 1"]
     assert step.stats["lang"] == "de"
 
 
-def test_tabs_and_carriage_returns_become_spaces(step: Step, tmp_path: Path) -> None:
+def test_tabs_and_carriage_returns_become_spaces(step: DatasetStep, tmp_path: Path) -> None:
     (tmp_path / "x.en").write_bytes("a\tb\r\nc\rd\u2028e\n".encode())
     (tmp_path / "x.de").write_bytes(b"f\x0bg\nh\n")
     assert step.parallel(f"file_{tmp_path}/x.[LANG]") == [("a b", "f g"), ("c d\u2028e", "h")]
 
 
-def test_sides_of_unequal_length(step: Step, tmp_path: Path) -> None:
+def test_sides_of_unequal_length(step: DatasetStep, tmp_path: Path) -> None:
     name = f"file_{corpus(tmp_path, 3)}"
     write(tmp_path / "corpus.de.zst", ["de 0", "de 1"])
     with pytest.raises(UserError, match="3 lines in en and 2 lines in de"):
@@ -106,7 +76,7 @@ def test_sides_of_unequal_length(step: Step, tmp_path: Path) -> None:
     assert not (tmp_path / "out.en.zst").exists() and not (tmp_path / "stats.json").exists()
 
 
-def test_bad_files(step: Step, tmp_path: Path) -> None:
+def test_bad_files(step: DatasetStep, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.en does not exist"):
         step.parallel(f"file_{tmp_path}/x.[LANG]")
     with pytest.raises(UserError, match=r"must have \[LANG\]"):
@@ -138,7 +108,7 @@ def test_wrong_flags(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_sample_keeps_order_and_pairs(step: Step, tmp_path: Path) -> None:
+def test_a_sample_keeps_order_and_pairs(step: DatasetStep, tmp_path: Path) -> None:
     name = f"file_{corpus(tmp_path, 500)}"
     rows = step.parallel(name, "--max-sentences", "100", "--seed", "3")
     numbers = [int(src.split()[1]) for src, _ in rows]
@@ -161,7 +131,7 @@ def test_a_sample_is_even() -> None:
     assert all(180 < count < 320 for count in counts)  # 250 expected, standard deviation 14
 
 
-def test_urls(step: Step, web: Any, tmp_path: Path) -> None:
+def test_urls(step: DatasetStep, web: Any, tmp_path: Path) -> None:
     web.put("/c/x.en.gz", gzip.compress(b"one\ntwo\n"))
     web.put("/c/x.de.gz", gzip.compress(b"eins\nzwei\n"))
     web.put("/plain-de", b"drei\n")
@@ -174,25 +144,25 @@ def test_urls(step: Step, web: Any, tmp_path: Path) -> None:
     assert step.mono(f"url_{tmp_path.as_uri()}/corpus.[LANG].zst") == ["de 0"]
 
 
-def test_a_large_plain_body_is_kept_compressed_and_whole(step: Step, web: Any) -> None:
+def test_a_large_plain_body_is_kept_compressed_and_whole(step: DatasetStep, web: Any) -> None:
     lines = [f"line {number} {random.Random(number).random()}" for number in range(30_000)]
     web.put("/big.de", "\n".join(lines).encode())
     assert step.mono(f"url_{web.url}/big.[LANG]") == lines
 
 
-def test_url_not_found(step: Step, web: Any) -> None:
+def test_url_not_found(step: DatasetStep, web: Any) -> None:
     web.put("/x.en", b"one\n")
     with pytest.raises(UserError, match=r"/x\.de: the server answered 404"):
         step.parallel(f"url_{web.url}/x.[LANG]")
     assert web.requests.count("/x.de") == 1
 
 
-def test_a_server_that_recovers(step: Step, web: Any) -> None:
+def test_a_server_that_recovers(step: DatasetStep, web: Any) -> None:
     web.put("/x.de", web.answer(b"busy", 503), web.answer(b"slow down", 429), b"eins\n")
     assert step.mono(f"url_{web.url}/x.[LANG]") == ["eins"]
 
 
-def test_a_server_that_does_not(step: Step, web: Any) -> None:
+def test_a_server_that_does_not(step: DatasetStep, web: Any) -> None:
     web.put("/x.de", web.answer(b"busy", 503))
     with pytest.raises(TransientError, match=r"3 attempts.*503"):
         step.mono(f"url_{web.url}/x.[LANG]")
@@ -200,7 +170,7 @@ def test_a_server_that_does_not(step: Step, web: Any) -> None:
         step.mono("url_http://127.0.0.1:9/x.[LANG]")
 
 
-def test_a_body_that_is_cut_short(step: Step, web: Any) -> None:
+def test_a_body_that_is_cut_short(step: DatasetStep, web: Any) -> None:
     web.put("/x.de", web.answer(b"eins\nzw", announced=10), b"eins\nzwei\n")
     assert step.mono(f"url_{web.url}/x.[LANG]") == ["eins", "zwei"]
     web.put("/x.de", web.answer(b"eins\nzw", announced=10))
@@ -208,13 +178,13 @@ def test_a_body_that_is_cut_short(step: Step, web: Any) -> None:
         step.mono(f"url_{web.url}/x.[LANG]")
 
 
-def test_an_error_page_in_place_of_a_zst(step: Step, web: Any) -> None:
+def test_an_error_page_in_place_of_a_zst(step: DatasetStep, web: Any) -> None:
     web.put("/x.de.zst", b"<html>sorry</html>")
     with pytest.raises(UserError, match=rf"{web.url}/x\.de\.zst is not a sound zstd file"):
         step.mono(f"url_{web.url}/x.[LANG].zst")
 
 
 @pytest.mark.parametrize("url", ["ftp://a.org/x.[LANG]", "corpus.[LANG]", "file://other/x.[LANG]", "http://[LANG"])
-def test_addresses_that_cannot_be_read(step: Step, url: str) -> None:
+def test_addresses_that_cannot_be_read(step: DatasetStep, url: str) -> None:
     with pytest.raises(UserError):
         step.mono(f"url_{url}")
