@@ -1,8 +1,9 @@
 """Models that translate: CTranslate2 for a single one, the torch search for what CTranslate2 does not do."""
 
+import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +13,13 @@ import torch
 from pipeline.common.errors import UserError
 from pipeline.common.progress import Progress
 from pipeline.evaluate.speed import BATCH_SIZE, length_batches
+from pipeline.model import external
 from pipeline.model.decoding import DecodingOptions
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.inference import InferenceModel
 from pipeline.model.search import beam_search, longest_translation
-from pipeline.model.vocab import Vocab
+from pipeline.model.vocab import Vocab, with_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,22 @@ class CTranslate2Decoder:
             disable_unk=not self._options.allow_unk,
         )
         return [[self._target_ids[piece] for piece in result.hypotheses[0]] for result in results]
+
+
+class ExternalDecoder:
+    """A folder of another maker's model, on the processor."""
+
+    def __init__(self, folder: Path, options: DecodingOptions, threads: int, source_prefix: str) -> None:
+        """Raises UserError when the folder is not whole, or an option cannot be done."""
+        if options.precision == "float16":
+            logger.info("models are evaluated on the processor, which does not compute in float16: float32 instead")
+            options = dataclasses.replace(options, precision="float32")
+        self.model = external.load(folder, options, 1, source_prefix, "cpu", threads)
+        self.batches_at_once = 1 if options.sampling else threads
+        self.engine = f"ctranslate2 {options.precision}"
+
+    def decode(self, sources: Sequence[list[int]]) -> list[list[int]]:
+        return [hypotheses[0].ids for hypotheses in self.model.submit(sources)()]
 
 
 class TorchDecoder:
@@ -99,18 +117,36 @@ class TorchDecoder:
 class Translator:
     """Text in, text out."""
 
-    def __init__(self, decoder: Decoder, vocabs: tuple[Vocab, Vocab], options: DecodingOptions) -> None:
-        self.decoder, self.options = decoder, options
-        self._source, self._target = vocabs
+    def __init__(
+        self,
+        decoder: Decoder,
+        encode: Callable[[Sequence[str]], list[list[int]]],
+        decode: Callable[[Sequence[Sequence[int]]], list[str]],
+        longest: int,
+    ) -> None:
+        """`encode` and `decode` make ids of texts and texts of ids; sources are cut after `longest` ids."""
+        self.decoder, self.longest = decoder, longest
+        self._encode, self._decode = encode, decode
+
+    @classmethod
+    def with_vocabs(
+        cls, decoder: Decoder, vocabs: tuple[Vocab, Vocab], options: DecodingOptions, source_prefix: str = ""
+    ) -> "Translator":
+        """For models that are translated with a vocabulary on each side."""
+
+        def encode(texts: Sequence[str]) -> list[list[int]]:
+            return vocabs[0].encode(with_prefix(texts, source_prefix), add_eos=False)
+
+        return cls(decoder, encode, vocabs[1].decode, options.max_length)
 
     def translate(self, sentences: Sequence[str]) -> list[str]:
         """Translate a batch. What has no pieces (an empty line) has an empty translation."""
-        ids = [source[: self.options.max_length] for source in self._source.encode(sentences, add_eos=False)]
+        ids = [source[: self.longest] for source in self._encode(sentences)]
         filled = [index for index, source in enumerate(ids) if source]
         translations = [""] * len(ids)
         if filled:
             decoded = self.decoder.decode([ids[index] for index in filled])
-            for index, text in zip(filled, self._target.decode(decoded), strict=True):
+            for index, text in zip(filled, self._decode(decoded), strict=True):
                 translations[index] = text
         return translations
 
@@ -130,12 +166,10 @@ class Translator:
 
     def count_cut(self, sentences: Sequence[str]) -> int:
         """How many sources have more than max-length pieces, so that their ends are not translated."""
-        longest = self.options.max_length
-        cut = sum(len(source) > longest for source in self._source.encode(sentences, add_eos=False))
+        cut = sum(len(source) > self.longest for source in self._encode(sentences))
         if cut:
-            logger.warning(
-                f"{cut:,} sources have more than {longest:,} pieces: only the first {longest:,} are translated"
-            )
+            longest = f"{self.longest:,}"
+            logger.warning(f"{cut:,} sources have more than {longest} pieces: only the first {longest} are translated")
         return cut
 
 

@@ -1,8 +1,9 @@
 """Translate a test set with a model, score the translations, and measure the model's speed and size.
 
 A model.npz is converted to CTranslate2 (float32) for the occasion; a CTranslate2 directory is taken as it is; several
-model.npz are decoded as an ensemble. Quality is sacreBLEU's corpus chrF and BLEU; speed is measured on one thread,
-whatever the number of threads that translate.
+model.npz are decoded as an ensemble; a folder that pipeline.continuation.external has written brings its own tokenizer
+and is computed in the precision asked for. Quality is sacreBLEU's corpus chrF and BLEU; speed is measured on one
+thread, whatever the number of threads that translate.
 """
 
 import argparse
@@ -20,15 +21,22 @@ from pipeline.common.command import json_argument, run_command
 from pipeline.common.corpus import read_parallel, write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
-from pipeline.evaluate.decoders import CTranslate2Decoder, Decoder, TorchDecoder, Translator
+from pipeline.evaluate.decoders import (
+    CTranslate2Decoder,
+    Decoder,
+    ExternalDecoder,
+    TorchDecoder,
+    Translator,
+)
 from pipeline.evaluate.scoring import bleu, chrf
 from pipeline.evaluate.speed import measure_speed
+from pipeline.model import external
 from pipeline.model.decoding import LONGEST, DecodingOptions, decoding_options
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads
 from pipeline.model.transformer import parameter_shapes
-from pipeline.model.vocab import Vocab
+from pipeline.model.vocab import Vocab, load_same
 
 EXAMPLE = """example:
   python -m pipeline.evaluate.evaluate --name student --model final.model.npz.best-chrf.npz --src en --trg de \\
@@ -54,12 +62,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="extend",
         nargs="+",
         required=True,
-        help="a model.npz (several: an ensemble) or a CTranslate2 directory",
+        help="a model.npz (several: an ensemble), a CTranslate2 directory, or the folder of a model of another maker",
     )
     parser.add_argument("--src", required=True, help="source language")
     parser.add_argument("--trg", required=True, help="target language")
-    parser.add_argument("--src-vocab", type=Path, required=True, help="SentencePiece model of the source")
-    parser.add_argument("--trg-vocab", type=Path, required=True, help="SentencePiece model of the target")
+    for flag, side in (("--src-vocab", "source"), ("--trg-vocab", "target")):
+        parser.add_argument(
+            flag,
+            type=Path,
+            nargs="+",
+            action="extend",
+            default=[],
+            help=f"SentencePiece model of the {side}; of an ensemble one, or one for each model",
+        )
+    parser.add_argument(
+        "--source-prefix", default="", help="text in front of every source, such as >>deu<<, before it is segmented"
+    )
     parser.add_argument("--dataset", required=True, help="the test set's name in the report")
     parser.add_argument("--references-src", type=Path, required=True, help="the test set's source sentences")
     parser.add_argument("--references-trg", type=Path, required=True, help="their reference translations")
@@ -80,17 +98,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     options = decoding_options(args.options, beam_size=1, max_length=LONGEST)
     sources, references = read_test_set(args.references_src, args.references_trg)
-    vocabs = (Vocab.load(args.src_vocab), Vocab.load(args.trg_vocab))
-    size, parameters = model_size(args.model), count_parameters(args.model)
     with tempfile.TemporaryDirectory(prefix="evaluate-") as temporary:
-        decoder = load_decoder(
-            args.model, args.src_vocab, args.trg_vocab, vocabs, options, args.threads, Path(temporary)
+        translator = load_translator(
+            args.model,
+            (args.src_vocab, args.trg_vocab),
+            args.source_prefix,
+            options,
+            args.threads,
+            Path(temporary),
         )
-        translator = Translator(decoder, vocabs, options)
         torch.set_num_threads(args.threads)
         hypotheses = translator.translate_all(sources)
         torch.set_num_threads(1)
         speed = measure_speed(translator.translate, sources, args.src)
+    size = model_size(args.model)
     metrics = {
         "name": args.name,
         "dataset": args.dataset,
@@ -102,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "bleu": bleu(hypotheses, references, args.trg),
         "speed": speed,
         "size-bytes": size,
-        "parameters": parameters,
-        "engine": decoder.engine,
+        "parameters": count_parameters(args.model),
+        "engine": translator.decoder.engine,
         "decoding": options.to_json(),
         "versions": {package: importlib.metadata.version(package) for package in ("ctranslate2", "sacrebleu", "torch")},
     }
@@ -125,6 +146,33 @@ def read_test_set(src_path: Path, trg_path: Path) -> tuple[list[str], list[str]]
     return [source for source, _ in pairs], [reference for _, reference in pairs]
 
 
+def load_translator(
+    models: Sequence[Path],
+    vocab_paths: tuple[Sequence[Path], Sequence[Path]],
+    source_prefix: str,
+    options: DecodingOptions,
+    threads: int,
+    temporary: Path,
+) -> Translator:
+    """What translates texts with a model, with the vocabularies given or with its own.
+
+    Raises UserError when files are missing or do not fit each other, and when an option cannot be done.
+    """
+    for path in models:
+        if not path.exists():
+            raise UserError(f"the model {path} does not exist")
+    if external.check_models(models, vocab_paths):
+        decoder = ExternalDecoder(models[0], options, threads, source_prefix)
+        return Translator(decoder, decoder.model.encode, decoder.model.decode, decoder.model.longest)
+    vocabs = load_same(vocab_paths[0]), load_same(vocab_paths[1])
+    return Translator.with_vocabs(
+        load_decoder(models, vocab_paths[0][0], vocab_paths[1][0], vocabs, options, threads, temporary),
+        vocabs,
+        options,
+        source_prefix,
+    )
+
+
 def load_decoder(
     models: Sequence[Path],
     src_vocab: Path,
@@ -138,12 +186,8 @@ def load_decoder(
 
     What CTranslate2 does not do (an ensemble, a recurrent decoder, repeatable samples) is done by torch.
 
-    Raises UserError on a path that is neither, vocabularies of other sizes, and a directory in an ensemble or to be
-    sampled from.
+    Raises UserError on vocabularies of other sizes, and on a directory in an ensemble or to be sampled from.
     """
-    for path in models:
-        if not path.exists():
-            raise UserError(f"the model {path} does not exist")
     if len(models) > 1:
         if directory := next(filter(Path.is_dir, models), None):
             raise UserError(f"{directory} is a directory: the models of an ensemble must be model.npz files")
@@ -160,9 +204,11 @@ def load_decoder(
 
 
 def model_size(models: Sequence[Path]) -> int:
-    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files, without SentencePiece vocabularies."""
+    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files, without SentencePiece vocabularies; of
+    all files of another maker's model."""
     paths = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path])]
-    files = [file for file in paths if file.is_file() and file.suffix != ".spm"]
+    whole = external.is_external(models[0])
+    files = [file for file in paths if file.is_file() and (whole or file.suffix != ".spm")]
     return sum(file.stat().st_size for file in files)
 
 

@@ -72,4 +72,38 @@ class Vocab:
         if not ids:
             return []
         texts: list[str] = self._processor.decode([list(sentence) for sentence in ids])
-        return [text.translate(_LINE_ENDS) for text in texts]
+        return [one_line(text) for text in texts]
+
+
+def one_line(text: str) -> str:
+    """The text with spaces for its line ends."""
+    return text.translate(_LINE_ENDS)
+
+
+def with_prefix(texts: Sequence[str], prefix: str) -> list[str]:
+    """Texts with a prefix and a space in front, as models want that need a tag (`>>deu<<`) or a task before every
+    source; a text without words stays as it is."""
+    prefix = prefix.strip()
+    return [f"{prefix} {text}" if prefix and text.strip() else text for text in texts]
+
+
+def load_same(paths: Sequence[Path]) -> Vocab:
+    """The vocabulary that several models share, each with its own file. Raises UserError when one differs."""
+    vocabs = [Vocab.load(path) for path in paths]
+    for path, vocab in zip(paths[1:], vocabs[1:], strict=True):
+        check_same_pieces(vocab, vocabs[0], str(path), str(paths[0]), "the models of an ensemble must share it")
+    return vocabs[0]
+
+
+def check_same_pieces(one: Vocab, other: Vocab, name: str, other_name: str, hint: str) -> None:
+    """Raise UserError with both sizes and the first piece in which two vocabularies differ."""
+    pairs = zip(one.all_pieces, other.all_pieces, strict=False)
+    differing = next((number for number, (a, b) in enumerate(pairs) if a != b), None)
+    if differing is None and len(one) == len(other):
+        return
+    number = min(len(one), len(other)) if differing is None else differing
+    there, here = (vocab.all_pieces[number] if number < len(vocab) else "nothing" for vocab in (one, other))
+    raise UserError(
+        f"{name} ({len(one)} pieces) is not {other_name} ({len(other)}): the first difference is piece {number}, "
+        f"{there!r} there and {here!r} here; {hint}"
+    )

@@ -21,7 +21,7 @@ from pipeline.model.batches import length_batches
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
-from pipeline.model.vocab import Vocab
+from pipeline.model.vocab import Vocab, with_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ CPU_BATCH, GPU_WORDS = 32, 16_000  # sentences; target pieces with padding
 Pairs = Sequence[tuple[list[str], list[str]]]
 
 
-def score(model: Path, vocab_paths: tuple[Path, Path], corpus: tuple[Path, Path], output_path: Path) -> int:
+def score(
+    model: Path, vocab_paths: tuple[Path, Path], corpus: tuple[Path, Path], output_path: Path, source_prefix: str = ""
+) -> int:
     """Write the scores of a corpus; returns the number of pairs that were cut.
 
     Raises UserError on sides of unequal length, and when the vocabularies do not fit the model.
@@ -48,8 +50,8 @@ def score(model: Path, vocab_paths: tuple[Path, Path], corpus: tuple[Path, Path]
     rows, cut = read_parallel(*corpus), 0
     with write_lines(output_path) as output:
         while block := list(islice(rows, BLOCK)):
-            sides = [vocab.pieces([row[side] for row in block]) for side, vocab in enumerate(vocabs)]
-            pairs = list(zip(*sides, strict=True))
+            sources = vocabs[0].pieces(with_prefix([source for source, _ in block], source_prefix))
+            pairs = list(zip(sources, vocabs[1].pieces([target for _, target in block]), strict=True))
             cut += sum(max(len(src), len(trg)) >= MAX_LENGTH for src, trg in pairs)
             cropped = [(src[: MAX_LENGTH - 1], trg[: MAX_LENGTH - 1]) for src, trg in pairs]
             for value in _score_block(translator, cropped, progress):
@@ -99,9 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trg-vocab", type=Path, required=True, help="vocabulary of the target language (.spm)")
     parser.add_argument("--corpus-src", type=Path, required=True, help="source side: plain, .gz or .zst")
     parser.add_argument("--corpus-trg", type=Path, required=True, help="target side, line by line with the source")
+    parser.add_argument(
+        "--source-prefix", default="", help="text in front of every source, such as >>deu<<, before it is segmented"
+    )
     parser.add_argument("--output", type=Path, required=True, help="one score per line; higher is better")
     args = parser.parse_args(arguments)
-    score(args.model, (args.src_vocab, args.trg_vocab), (args.corpus_src, args.corpus_trg), args.output)
+    score(
+        args.model,
+        (args.src_vocab, args.trg_vocab),
+        (args.corpus_src, args.corpus_trg),
+        args.output,
+        args.source_prefix,
+    )
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
-"""What translates a batch: CTranslate2 for one model; the torch search for what CTranslate2 does not do, which is an
-ensemble, a recurrent decoder, and samples that come out the same every time."""
+"""What translates a batch: CTranslate2 for one model, ours or of another maker; the torch search for what CTranslate2
+does not do, which is an ensemble, a recurrent decoder, and samples that come out the same every time."""
 
 import dataclasses
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from pipeline.common.errors import UserError
+from pipeline.model import external
 from pipeline.model.decoding import DecodingOptions, Sampling
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
 from pipeline.model.inference import InferenceModel
 from pipeline.model.search import Hypothesis, beam_search, longest_translation
-from pipeline.model.vocab import EOS_ID, Vocab
+from pipeline.model.vocab import EOS_ID, Vocab, load_same, with_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,40 @@ class Engine(Protocol):
         """Begin a batch. The call that comes back waits for its hypotheses, best first, for each source."""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """An engine and how texts become its ids and back. Sources of more than `longest` ids are to be cut."""
+
+    engine: Engine
+    encode: Callable[[Sequence[str]], list[list[int]]]
+    decode: Callable[[Sequence[Sequence[int]]], list[str]]
+    longest: int
+
+
+def load(
+    models: Sequence[Path],
+    vocab_paths: tuple[Sequence[Path], Sequence[Path]],
+    source_prefix: str,
+    options: DecodingOptions,
+    n: int,
+) -> Loaded:
+    """Load a model.npz, several that vote, or a folder of another maker's model, for `n` hypotheses per sentence.
+
+    The vocabularies of source and target are one each, or one for each model of an ensemble. Raises UserError when
+    files do not fit each other, and when the machine cannot compute in the precision asked for.
+    """
+    if external.check_models(models, vocab_paths):
+        model = external.load(models[0], options, n, source_prefix)
+        return Loaded(model, model.encode, model.decode, model.longest)
+    vocabs = load_same(vocab_paths[0]), load_same(vocab_paths[1])
+    engine = make_engine(models, (vocab_paths[0][0], vocab_paths[1][0]), vocabs, options, n)
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return vocabs[0].encode(with_prefix(texts, source_prefix), add_eos=False)
+
+    return Loaded(engine, encode, vocabs[1].decode, options.max_length - 1)
+
+
 def make_engine(
     models: Sequence[Path],
     vocab_paths: tuple[Path, Path],
@@ -42,8 +78,8 @@ def make_engine(
     options: DecodingOptions,
     n: int,
 ) -> Engine:
-    """The engine for one model or for several, giving `n` hypotheses per sentence. Raises UserError when the machine
-    cannot compute in the precision asked for, or a model does not fit the vocabularies."""
+    """The engine for one model.npz or for several, giving `n` hypotheses per sentence. Raises UserError when the
+    machine cannot compute in the precision asked for, or a model does not fit the vocabularies."""
     if options.precision == "float16" and not has_gpu():
         raise UserError("precision float16 needs a GPU, and there is none here: use float32, or int8 for one model")
     if len(models) == 1:

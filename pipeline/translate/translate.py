@@ -3,6 +3,9 @@
 One output line per input line; an empty line gives an empty translation. Sentences longer than max-length pieces are
 cut, and the log says how many. With --nbest every sentence gets as many lines as the beam is wide:
 `n ||| hypothesis ||| score`.
+
+A model is a model.npz with its vocabularies (several are an ensemble), or a folder that pipeline.continuation.external
+has written, which brings its own.
 """
 
 import argparse
@@ -20,8 +23,7 @@ from pipeline.model.batches import length_batches
 from pipeline.model.decoding import DecodingOptions, decoding_options
 from pipeline.model.hardware import has_gpu
 from pipeline.model.search import Hypothesis
-from pipeline.model.vocab import Vocab
-from pipeline.translate.engines import Engine, Result, make_engine
+from pipeline.translate.engines import Engine, Loaded, Result, load
 from pipeline.translate.nbest import format_hypothesis
 
 logger = logging.getLogger(__name__)
@@ -36,36 +38,37 @@ BLOCK = 20_000  # lines sorted by length together
 
 def translate(
     models: Sequence[Path],
-    vocab_paths: tuple[Path, Path],
+    vocab_paths: tuple[Sequence[Path], Sequence[Path]],
     input_path: Path,
     output_path: Path,
     nbest: bool,
     options: DecodingOptions,
+    source_prefix: str = "",
 ) -> int:
     """Translate a file; returns the number of sentences that were cut. Raises UserError on unfit models or options."""
-    vocabs = Vocab.load(vocab_paths[0]), Vocab.load(vocab_paths[1])
     n_best = options.beam_size if nbest else 1
-    engine = make_engine(models, vocab_paths, vocabs, options, n_best)
+    model = load(models, vocab_paths, source_prefix, options, n_best)
     total = count_lines(input_path)
-    logger.info(f"translating {total:,} lines ({engine.description}, beam {options.beam_size})")
+    logger.info(f"translating {total:,} lines ({model.engine.description}, beam {options.beam_size})")
     progress = Progress("translating", "sentences", total)
     lines, cut = read_lines(input_path), 0
     with write_lines(output_path) as output:
         while block := list(islice(lines, BLOCK)):
-            sources = vocabs[0].encode(block, add_eos=False)
-            cut += sum(len(source) >= options.max_length for source in sources)
-            sources = [source[: options.max_length - 1] for source in sources]
-            hypotheses = translate_block(engine, sources, options, progress)
+            sources = model.encode(block)
+            cut += sum(len(source) > model.longest for source in sources)
+            sources = [source[: model.longest] for source in sources]
+            hypotheses = translate_block(model.engine, sources, options, progress)
             first = output.lines // n_best
             for number, found in enumerate(hypotheses, start=first):
-                _write(output, number, found, vocabs[1], n_best, nbest)
+                _write(output, number, found, model, n_best, nbest)
     if output.lines != total * n_best:
         raise UserError(
             f"{output_path} has {output.lines} lines instead of {total * n_best}: the input changed meanwhile"
         )
     progress.finish()
     if cut:
-        logger.warning(f"{cut:,} of {total:,} sentences were longer than {options.max_length} pieces and cut there")
+        longest = min(options.max_length, model.longest + 1)
+        logger.warning(f"{cut:,} of {total:,} sentences were longer than {longest} pieces and cut there")
     return cut
 
 
@@ -89,9 +92,9 @@ def translate_block(
 
 
 def _write(
-    output: LineWriter, number: int, hypotheses: list[Hypothesis], vocab: Vocab, n_best: int, nbest: bool
+    output: LineWriter, number: int, hypotheses: list[Hypothesis], model: Loaded, n_best: int, nbest: bool
 ) -> None:
-    texts = vocab.decode([hypothesis.ids for hypothesis in hypotheses])
+    texts = model.decode([hypothesis.ids for hypothesis in hypotheses])
     if not nbest:
         output.write(texts[0])
         return
@@ -105,10 +108,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", type=Path, nargs="+", action="extend", required=True, help="model.npz; several are an ensemble"
+        "--model",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="model.npz (several are an ensemble), or the folder of one model of another maker",
     )
-    parser.add_argument("--src-vocab", type=Path, required=True, help="vocabulary of the source language (.spm)")
-    parser.add_argument("--trg-vocab", type=Path, required=True, help="vocabulary of the target language (.spm)")
+    for flag, language in (("--src-vocab", "source"), ("--trg-vocab", "target")):
+        parser.add_argument(
+            flag,
+            type=Path,
+            nargs="+",
+            action="extend",
+            default=[],
+            help=f"vocabulary of the {language} language (.spm); of an ensemble one, or one for each model",
+        )
+    parser.add_argument(
+        "--source-prefix", default="", help="text in front of every source, such as >>deu<<, before it is segmented"
+    )
     parser.add_argument("--input", type=Path, required=True, help="text to translate: plain, .gz or .zst")
     parser.add_argument("--output", type=Path, required=True, help="translations")
     parser.add_argument("--nbest", action="store_true", help="write all hypotheses of the beam instead of the best")
@@ -118,7 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     options: Any = args.options
     translate(
-        args.model, (args.src_vocab, args.trg_vocab), args.input, args.output, args.nbest, decoding_options(options)
+        args.model,
+        (args.src_vocab, args.trg_vocab),
+        args.input,
+        args.output,
+        args.nbest,
+        decoding_options(options),
+        args.source_prefix,
     )
 
 
