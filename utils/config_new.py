@@ -97,7 +97,9 @@ def check_language(language: str) -> None:
         raise UserError(f"{language!r} is no code of a language, such as en, de, pt_BR or zh_hant{hint}")
     if not _is_known(base):
         shorter = [code for code in _two_letter_codes() if base in identifier_codes(code)]
-        close = shorter or difflib.get_close_matches(base, _two_letter_codes(), n=3, cutoff=0.4)
+        similar = difflib.get_close_matches(base, _two_letter_codes(), n=20, cutoff=0.4)
+        # The first letter is seldom the wrong one.
+        close = shorter or sorted(similar, key=lambda code: code[0] != base[0])[:3]
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UserError(f"no language with the code {base!r} is known{hint}")
 

@@ -12,9 +12,9 @@ _WMT_SETS = 4
 _FLORES = {
     "Latn": "ace afr aka als arb ast ayr azj bam ban bem bjn bos bug cat ceb ces cjk crh cym dan deu dik dyu eng epo"
     " est eus ewe fao fij fin fon fra fur fuv gaz gla gle glg grn hat hau hrv hun ibo ilo ind isl ita jav kab kac kam"
-    " kbp kea kik kin kmb kmr knc kon lij lim lin lit lmo ltg ltz lua lug luo lus lvs min mlt mos mri nld nno nob nso nus"
-    " nya oci pag pap plt pol por quy ron run sag scn slk slv smo sna som sot spa srd ssw sun swe swh szl taq tgl tpi"
-    " tsn tso tuk tum tur twi umb uzn vec vie war wol xho yor zsm zul",
+    " kbp kea kik kin kmb kmr knc kon lij lim lin lit lmo ltg ltz lua lug luo lus lvs min mlt mos mri nld nno nob nso"
+    " nus nya oci pag pap plt pol por quy ron run sag scn slk slv smo sna som sot spa srd ssw sun swe swh szl taq tgl"
+    " tpi tsn tso tuk tum tur twi umb uzn vec vie war wol xho yor zsm zul",
     "Arab": "ace acm acq aeb ajp apc arb ars ary arz azb bjn ckb kas knc min pbt pes prs snd uig urd",
     "Cyrl": "bak bel bul kaz khk kir mkd rus srp tat tgk ukr",
     "Deva": "awa bho hin hne kas mag mai mar npi san",

@@ -25,11 +25,3 @@ def warning(subject: str, message: str) -> Finding:
 
 def error(subject: str, message: str) -> Finding:
     return Finding(ERROR, subject, message)
-
-
-def shown_size(size: int) -> str:
-    """Bytes as a person reads them: 12.3 MB."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:,.1f} {unit}"
-    return f"{size} bytes"

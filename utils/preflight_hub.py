@@ -1,11 +1,25 @@
 """Preflight of models on the Hugging Face hub: whether there is such a model, and whether it may be read."""
 
 import os
+import re
 from collections.abc import Iterator
 
+from pipeline.common.remote import local_path
 from utils.preflight_findings import Finding, error, ok
 
 _TOKEN = "HF_TOKEN"
+_CLIENTS = ("httpx", "httpx2", "requests")
+_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#]+/[^/?#]+)(?:/tree/([^?#]+?))?/?")
+
+
+def hub_model(address: str, revision: str | None) -> tuple[str, str | None] | None:
+    """The id and the revision of a model on the hub, by its id or its page; None when the address is of elsewhere."""
+    if page := _PAGE.fullmatch(address):
+        return page[1], revision or page[2]
+    path = local_path(address)
+    if path is None or path.is_dir() or address.startswith(("/", ".", "~", "$", "file:")):
+        return None
+    return address, revision
 
 
 def check_hub_model(subject: str, model: str, revision: str | None) -> Iterator[Finding]:
@@ -49,8 +63,11 @@ def check_hub_model(subject: str, model: str, revision: str | None) -> Iterator[
             )
         else:
             yield error(subject, f"{model}: the hub answers {status}")
-    except OSError as problem:
-        yield error(subject, f"{model}: the hub cannot be reached: {type(problem).__name__}")
+    except Exception as problem:
+        # huggingface_hub lets through what its HTTP client raises, which is another package in another version.
+        if not isinstance(problem, OSError) and type(problem).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        yield error(subject, f"{model}: the hub cannot be reached now ({type(problem).__name__})")
 
 
 _ASK = f"set {_TOKEN} to a token of an account that has access"

@@ -14,10 +14,13 @@ from limbeck_engines.base import Resources
 from limbeck_engines.machine import Machine
 from limbeck_taskgraph.generate import worker_resources
 from limbeck_taskgraph.training_config import TrainingConfig
-from pipeline.model.decoding import decoding_options
+from pipeline.common.errors import UserError
+from utils.engine_tasks import parse_size
 from utils.forecast import FETCH_FACTOR
-from utils.preflight_findings import Finding, error, ok, shown_size, warning
+from utils.plan_text import format_size
+from utils.preflight_findings import Finding, error, ok, warning
 from utils.preflight_sources import Sources, continuation_uris
+from utils.trigger_training import check_precision
 
 # What the training of a large teacher leaves: some 200 million parameters of 4 bytes, in the best and the last model,
 # their average and the optimizer's two moments.
@@ -41,8 +44,8 @@ def check_disk(graph: TaskGraph, sources: Sources, runs: Path) -> Iterator[Findi
     fetched, trainings = sum(sources.sizes), sum("train" in graph.tasks[label].kind for label in graph.tasks)
     need = FETCH_FACTOR * fetched + BYTES_OF_TRAINING * trainings
     said = (
-        f"{shown_size(free)} free in {folder}; estimated need at most {shown_size(need)}: {FETCH_FACTOR} times the "
-        f"{shown_size(fetched)} to fetch, and {shown_size(BYTES_OF_TRAINING)} for each of {trainings} trainings, as "
+        f"{format_size(free)} free in {folder}; estimated need at most {format_size(need)}: {FETCH_FACTOR} times the "
+        f"{format_size(fetched)} to fetch, and {format_size(BYTES_OF_TRAINING)} for each of {trainings} trainings, as "
         "large models take it" + (f"; {sources.unknown} sizes are not known" if sources.unknown else "")
     )
     if not os.access(folder, os.W_OK):
@@ -59,8 +62,7 @@ def check_machine(graph: TaskGraph) -> Iterator[Finding]:
     yield ok("machine", f"{machine.cpus} processors, {machine.memory / 1e9:.1f} GB of memory")
     for name in sorted({graph.tasks[label].attributes["worker-type"] for label in graph.tasks}):
         wanted = resources[name]
-        memory = round(float(str(wanted["memory"]).removesuffix("GB")) * 1e9)
-        _, note = machine.fit(Resources(cpus=wanted["cpus"], memory=memory))
+        _, note = machine.fit(Resources(cpus=wanted["cpus"], memory=parse_size(str(wanted["memory"]))))
         if note:
             yield warning("machine", f"a task of worker type {name} {note}")
 
@@ -80,9 +82,10 @@ def check_gpus(config: TrainingConfig, graph: TaskGraph) -> Iterator[Finding]:
         "none: training and translation run on the processors. Small models on some hundred thousand sentences take "
         "minutes to hours (configs/demo-en-de.yml is made for it); models as large as the defaults take weeks",
     )
-    for key, values in config.marian_args.model_dump(by_alias=True).items():
-        if key.startswith("decoding-") and decoding_options(values).precision == "float16":
-            yield error(f"marian-args.{key}", "float16 needs a GPU, and this machine shows none: leave precision out")
+    try:
+        check_precision(config, gpus=0)
+    except UserError as problem:
+        yield error("gpus", str(problem))
 
 
 def _gpu_names() -> str:

@@ -9,21 +9,23 @@ from typing import Any
 
 from taskgraph.taskgraph import TaskGraph
 
+from limbeck_taskgraph.continuation_config import EXTERNAL_TYPES
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.clean.identify import LanguageJudge
 from pipeline.clean.languages import is_latin, is_unspaced, not_letters
 from pipeline.clean.rules import check_overrides, rules_for
 from pipeline.common.download import MissingError, without_credentials
 from pipeline.common.errors import TransientError, UserError
-from pipeline.common.remote import join, local_path, size
+from pipeline.common.remote import join, size
 from pipeline.data.file_importer import places
 from pipeline.data.names import split_dataset
 from pipeline.data.package_index import find_files
 from pipeline.data.probe import probe
 from pipeline.train.augment.augmenter import parse_augmentation
 from utils.evaluation_sets import in_flores
-from utils.preflight_findings import Finding, error, ok, shown_size, warning
-from utils.preflight_hub import check_hub_model
+from utils.plan_text import format_size
+from utils.preflight_findings import Finding, error, ok, warning
+from utils.preflight_hub import check_hub_model, hub_model
 
 # So many questions at a time, most of them to different servers.
 THREADS = 16
@@ -64,7 +66,7 @@ def check_datasets(graph: TaskGraph, sources: Sources) -> Iterator[Finding]:
         else:
             sources.add(answer)
             yield ok(
-                subject, shown_size(answer) if answer is not None else _UNKNOWN.get(name.partition("_")[0], _THERE)
+                subject, format_size(answer) if answer is not None else _UNKNOWN.get(name.partition("_")[0], _THERE)
             )
 
 
@@ -100,8 +102,8 @@ def check_continuation(config: TrainingConfig, sources: Sources) -> Iterator[Fin
         model = _model_at(continuation, path)
         if model is None:
             questions[path] = partial(size, uri)
-        elif model.get("type") == "huggingface" and not _is_folder(uri):
-            yield from check_hub_model(path, uri, model.get("revision"))
+        elif model.get("type") in EXTERNAL_TYPES and (found := hub_model(uri, model.get("revision"))):
+            yield from check_hub_model(path, *found)
         else:
             for name, address in _files_of_model(uri, model, model_file).items():
                 questions[f"{path}{f' ({name})' if name else ''}"] = partial(size, address)
@@ -112,7 +114,7 @@ def check_continuation(config: TrainingConfig, sources: Sources) -> Iterator[Fin
             yield error(subject, str(answer))
         else:
             sources.add(answer)
-            yield ok(subject, "answers; its size is not known before" if answer is None else shown_size(answer))
+            yield ok(subject, "answers; its size is not known before" if answer is None else format_size(answer))
 
 
 def continuation_uris(value: Any, path: str = "continuation") -> Iterator[tuple[str, str]]:
@@ -148,11 +150,6 @@ def _files_of_model(uri: str, model: Mapping[str, Any], model_file: str) -> dict
         return {"decoder.yml": join(uri, "decoder.yml")}
     names = CHECKPOINT_FILES if model.get("mode") == "continue" else (model_file,)
     return {name: join(uri, name) for name in names}
-
-
-def _is_folder(uri: str) -> bool:
-    path = local_path(uri)
-    return path is not None and (path.is_dir() or uri.startswith(("/", ".", "~", "$", "file:")))
 
 
 def _ask_all(questions: Mapping[Any, Callable[[], int | None]]) -> Iterator[tuple[Any, int | Exception | None]]:
