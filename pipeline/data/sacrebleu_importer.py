@@ -5,6 +5,7 @@ direction: `en-de` in reverse has the references as its source.
 """
 
 import difflib
+import fcntl
 import hashlib
 import tempfile
 from pathlib import Path
@@ -26,14 +27,7 @@ def open_source(rest: str, languages: tuple[str, ...], folder: Path) -> Source:
     """
     dataset = f"sacrebleu_{rest}"
     test_set, pair = _find(rest, languages)
-    for url, path, digest in _files(test_set):
-        if not path.is_file():
-            _fetch(url, path, digest, dataset)
-    source = Path(test_set.get_source_file(pair))
-    references = test_set.get_reference_files(pair)
-    if not references:
-        raise UserError(f"data set {dataset} has no reference for {pair}")
-    reference = Path(references[0])
+    source, reference = _texts(test_set, pair, dataset)
     forward = _serves(languages, pair)
     paths = [source, reference] if forward else [reference, source]
     origin = {"test-set": rest, "pair": pair, "reversed": not forward}
@@ -84,6 +78,22 @@ def _files(test_set: Any) -> list[tuple[str, Path, str | None]]:
         (url, folder / test_set._get_tarball_filename(url), digest)
         for url, digest in zip(test_set.data, digests, strict=True)
     ]
+
+
+def _texts(test_set: Any, pair: str, dataset: str) -> tuple[Path, Path]:
+    """The texts of a pair, source and first reference, unpacked by sacreBLEU; by one process at a time."""
+    folder = Path(test_set._rawdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for url, path, digest in _files(test_set):
+            if not path.is_file():
+                _fetch(url, path, digest, dataset)
+        source = test_set.get_source_file(pair)
+        references = test_set.get_reference_files(pair)
+    if not references:
+        raise UserError(f"data set {dataset} has no reference for {pair}")
+    return Path(source), Path(references[0])
 
 
 def _fetch(url: str, path: Path, digest: str | None, dataset: str) -> None:

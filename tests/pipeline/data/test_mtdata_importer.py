@@ -27,11 +27,6 @@ def load_all(index):
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mtdata")
-
-
 @pytest.fixture
 def toy(web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WebServer:
     content = io.BytesIO()
