@@ -36,9 +36,9 @@ def open_source(rest: str, languages: tuple[str, ...], folder: Path) -> Source:
 
 
 def addresses(rest: str, languages: tuple[str, ...]) -> list[Alternatives]:
-    """The addresses of the test set's archives; of one that sacreBLEU's folder has already, its path there."""
+    """The addresses of the test set's archives, without those that sacreBLEU's folder has already."""
     test_set, _ = _find(rest, languages)
-    return [(str(path) if path.is_file() else url,) for url, path, _ in _files(test_set)]
+    return [(url,) for url, path, _ in _files(test_set) if not path.is_file()]
 
 
 def _find(rest: str, languages: tuple[str, ...]) -> tuple[Any, str]:

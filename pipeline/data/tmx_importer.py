@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 from pipeline.common.corpus import write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import open_binary
-from pipeline.common.remote import local_path
+from pipeline.common.remote import fetch, local_path
 from pipeline.data.file_importer import open_files
 from pipeline.data.language_codes import read_locale
 from pipeline.data.locales import Locale, closeness, parse_locale
-from pipeline.data.remote_files import Alternatives, fetch_first, only_pair
+from pipeline.data.remote_files import Alternatives, only_pair
 from pipeline.data.source import Source
 
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -29,7 +29,8 @@ def open_source(rest: str, languages: tuple[str, ...], folder: Path) -> Source:
     dataset = f"tmx_{rest}"
     path = local_path(rest)
     if path is None:
-        _, path = fetch_first(addresses(rest, languages)[0], folder, dataset)
+        path = folder / "memory.tmx"
+        fetch(rest, path)
     locales = [read_locale(language) for language in only_pair(languages, dataset)]
     sides = [folder / "source.zst", folder / "target.zst"]
     dropped: Counter[str] = Counter()

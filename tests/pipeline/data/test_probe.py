@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sacrebleu.dataset import DATASETS
 from web_server import WebServer
 
 from pipeline.common.errors import TransientError, UserError
@@ -63,9 +64,23 @@ def test_a_server_that_does_not_answer(mirrors: WebServer) -> None:
         probe("flores_dev", ("en", "de"))
 
 
-def test_test_sets_of_sacrebleu() -> None:
-    (one,) = addresses("sacrebleu_wmt19", ("de", "en"))
-    assert one[0].endswith(("/wmt19-submitted-data-v3.tgz", ".tgz", ".zip"))
+def test_test_sets_of_sacrebleu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_set = DATASETS["wmt19"]
+    monkeypatch.setattr(test_set, "_rawdir", str(tmp_path))
+    assert addresses("sacrebleu_wmt19", ("de", "en")) == [(test_set.data[0],)]
+    (tmp_path / "wmt19.test.tgz").write_bytes(b"fetched before")
+    assert addresses("sacrebleu_wmt19", ("de", "en")) == []
+    assert probe("sacrebleu_wmt19", ("de", "en")) == 0
+
+
+def test_what_is_kept_needs_no_fetching(mirrors: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    kept = tmp_path / "corpora" / "127.0.0.1" / "opus" / "OPUS-Books" / "v1" / "moses" / "en-de.txt.zip"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"a corpus")
+    assert addresses("opus_Books/v1", ("en", "de")) == []
+    assert probe("opus_Books/v1", ("en", "de")) == 0
+    assert mirrors.requests == []
 
 
 def test_asking_starts_at_once() -> None:
