@@ -17,11 +17,13 @@ from functools import partial
 from pathlib import Path
 from string import ascii_lowercase
 
+from limbeck_taskgraph.config_file import parse_training_config
 from limbeck_taskgraph.training_config import LOCALE
 from pipeline.clean.languages import base_language, identifier_codes
 from pipeline.common.errors import TransientError, UserError
 from pipeline.data.opus_index import Corpus, find_corpora, find_mono
 from pipeline.data.probe import probe
+from utils.check_config import check_values
 from utils.common import command_parser, run_command
 from utils.config_text import config_text
 from utils.evaluation_sets import EvaluationSets, evaluation_sets
@@ -74,6 +76,7 @@ def _new(options: argparse.Namespace) -> int:
         raise UserError(f"{path} exists: name another --output, or overwrite it with --force")
     choice = choose_data(options.src, options.trg, options.offline)
     text = config_text(options.src, options.trg, name, choice)
+    check_values(parse_training_config(text, "the new config"))
     for use, problem in choice.problems.items():
         print(f"warning: datasets.{use}: {problem}", file=sys.stderr)
     if options.output == "-":

@@ -27,7 +27,7 @@ from utils.common import (
     read_config,
     run_command,
 )
-from utils.preflight_findings import ERROR, LEVELS, OK, Finding
+from utils.preflight_findings import ERROR, LEVELS, OK, WARNING, Finding
 
 EXAMPLES = """examples:
   limbeck preflight configs/demo-en-de.yml
@@ -67,7 +67,8 @@ def _preflight(options: argparse.Namespace) -> int:
             )
         )
     else:
-        print(f"{counts[ERROR]} errors, {counts['warning']} warnings, {counts[OK]} ok; {len(graph.tasks)} tasks")
+        said = [f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}" for level in (ERROR, WARNING)]
+        print(f"{', '.join(said)}, {counts[OK]} ok; {len(graph.tasks)} tasks up to {config.target_stage}")
     return EXIT_WRONG_INPUT if counts[ERROR] else 0
 
 

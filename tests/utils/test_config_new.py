@@ -135,6 +135,15 @@ def test_a_file_is_not_overwritten_unless_asked_to(tmp_path: Path) -> None:
     assert path.read_text() != "mine"
 
 
+def test_a_name_that_is_none_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yml"
+    assert main(["en", "de", "--offline", "--name", "a: b", "--output", str(path)]) == 2
+    assert "experiment.name: found 'a: b'" in capsys.readouterr().err
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     ("languages", "said"),
     [

@@ -72,7 +72,7 @@ def test_everything_is_there(web: WebServer, files: dict[str, Any], write: Any, 
     assert done.returncode == 0, done.stdout
     assert f"ok       url_{web.url}/train.[LANG].zst (en-de): 7.0 MB" in done.stdout
     assert "ok       experiment.trg: de: the language identifier knows it" in done.stdout
-    assert "0 errors" in done.stdout.splitlines()[-1]
+    assert "0 errors, " in done.stdout.splitlines()[-1]
     assert "4 times the 7.0 MB to fetch" in done.stdout
     # Sizes were asked for, and nothing else; and nothing was begun.
     assert {request.split()[0] for request in web.requests} == {"HEAD"}
