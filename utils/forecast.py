@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -11,9 +11,8 @@ from taskgraph.taskgraph import TaskGraph
 from limbeck_engines.artifacts import ArtifactError, read_manifest
 from limbeck_engines.store import Store, TaskRow
 from limbeck_taskgraph.reuse import Plan
-from pipeline.common.download import without_credentials
 from pipeline.common.errors import TransientError, UserError
-from pipeline.common.remote import size
+from utils.outside import Question, fetched_by
 
 # What is fetched is kept as it came, cleaned, merged, and translated or aligned.
 FETCH_FACTOR = 4
@@ -34,8 +33,8 @@ class Estimate:
 class Forecast:
     """What the tasks of a plan will take.
 
-    `fetches`: URI -> bytes, None when that is not known before; empty when nobody was asked. `estimates`: by kind, of
-    those that have run before. `disk` and `free` are in bytes.
+    `fetches`: address or data set -> bytes, None when that is not known before; empty when nobody was asked.
+    `estimates`: by kind, of those that have run before. `disk` and `free` are in bytes.
     """
 
     fetches: dict[str, int | None] = field(default_factory=dict)
@@ -55,34 +54,35 @@ def forecast(store: Store, graph: TaskGraph, plan: Plan, probe: bool = True) -> 
     """
     counts = Counter(graph.tasks[label].kind for label in plan.run)
     estimates = {kind: found for kind in counts if (found := _estimate(store, kind)) is not None}
-    uris = [uri for label in plan.run for uri in graph.tasks[label].attributes.get("external", [])]
-    fetches = ask_sizes(uris) if probe else {}
+    questions: dict[str, Question] = {}
+    for label in plan.run:
+        questions |= fetched_by(graph.tasks[label])
+    fetches = ask_sizes(questions) if probe else {}
     disk = FETCH_FACTOR * sum(found or 0 for found in fetches.values())
     disk += sum(count * estimates[kind].size for kind, count in counts.items() if kind in estimates)
     return Forecast(fetches, estimates, disk, shutil.disk_usage(store.layout.root).free)
 
 
-def ask_sizes(uris: Iterable[str]) -> dict[str, int | None]:
-    """How many bytes each URI has, several asked at once. Raises UserError naming every one that cannot be had."""
-    different = list(dict.fromkeys(uris))
+def ask_sizes(questions: Mapping[str, Question]) -> dict[str, int | None]:
+    """The answer to each question, several asked at once. Raises UserError naming every one that has none."""
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
-        answers = list(threads.map(_ask_size, different))
-    problems = [answer for answer in answers if isinstance(answer, str)]
+        answers = dict(zip(questions, threads.map(_ask, questions.items()), strict=True))
+    problems = [answer for answer in answers.values() if isinstance(answer, str)]
     if problems:
         raise UserError(
-            f"{len(problems)} of {len(different)} files that this run fetches cannot be had "
+            f"{len(problems)} of {len(questions)} things that this run fetches cannot be had "
             "(--no-probe goes without asking):\n  " + "\n  ".join(problems)
         )
-    return {uri: answer for uri, answer in zip(different, answers, strict=True) if not isinstance(answer, str)}
+    return {name: answer for name, answer in answers.items() if not isinstance(answer, str)}
 
 
-def _ask_size(uri: str) -> int | str | None:
+def _ask(item: tuple[str, Question]) -> int | str | None:
     """Bytes, None when not known, or as a sentence what is wrong."""
+    name, question = item
     try:
-        return size(uri)
+        return question()
     except (UserError, TransientError) as error:
-        shown = without_credentials(uri)
-        return str(error) if shown in str(error) else f"{shown}: {error}"
+        return str(error) if name in str(error) else f"{name}: {error}"
 
 
 def _estimate(store: Store, kind: str) -> Estimate | None:

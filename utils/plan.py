@@ -13,6 +13,7 @@ from limbeck_taskgraph.reuse import Named, NamedTask, Plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.common.errors import UserError
 from utils.common import did_you_mean, find_group
+from utils.outside import fetched_by
 
 # What a person wants to see at the end, also when all that gathers them is reused.
 RESULTS = ("report", "export")
@@ -96,7 +97,7 @@ def place_of(graph: TaskGraph, plan: Plan, label: str) -> str:
         return REUSED
     if label not in plan.run:
         return NOT_NEEDED
-    return DOWNLOAD if graph.tasks[label].attributes.get("external") else RUN
+    return DOWNLOAD if fetched_by(graph.tasks[label]) else RUN
 
 
 def _check_stages(graph: TaskGraph, stages: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 from taskgraph.taskgraph import TaskGraph
 
 from limbeck_taskgraph.reuse import Plan
-from pipeline.common.download import without_credentials
 from pipeline.common.progress import format_duration
 from utils.forecast import FETCH_FACTOR, Estimate, Forecast
+from utils.outside import fetched_by
 from utils.plan import DOWNLOAD, REUSED, RUN, place_of
 
 _SHOWN_FETCHES = 10
@@ -27,10 +27,11 @@ def describe_plan(graph: TaskGraph, plan: Plan, expected: Forecast) -> str:
             f"  {place_of(graph, plan, labels[0]):<8}  {name_tasks(labels)}  [{task.attributes['worker-type']}]  {time}"
         )
         lines += [f"{_INDENT}{reason}" for reason in reasons]
-    if by_digest := plan.reused.keys() - plan.by_name:
+    if by_digest := plan.reused.keys() - plan.by_name.keys():
         lines.append("  reuse     " + ", ".join(sorted({graph.tasks[label].kind for label in by_digest})))
-    for label in sorted(plan.by_name & plan.reused.keys()):
+    for label, given in sorted(plan.by_name.items()):
         lines.append(f"  by name   {label}: {plan.reused[label]}")
+        lines += [f"{_INDENT}although {difference}" for difference in given]
     return "\n".join([*lines, *_describe_fetches(expected), *_describe_disk(expected)])
 
 
@@ -70,13 +71,11 @@ def _describe_fetches(expected: Forecast) -> list[str]:
         return []
     known = [found for found in expected.fetches.values() if found is not None]
     unknown = len(expected.fetches) - len(known)
-    lines = [f"to fetch: {_files(len(expected.fetches))}, {format_size(sum(known))}"]
-    if unknown:
-        lines[0] += f" and {unknown} of unknown size"
+    known_size = f", {format_size(sum(known))}" if known else ""
+    unknown_size = f", {unknown} of unknown size" if unknown else ""
+    lines = [f"to fetch: {len(expected.fetches)}{known_size}{unknown_size}"]
     shown = list(expected.fetches.items())[:_SHOWN_FETCHES]
-    lines += [
-        f"  {'unknown' if found is None else format_size(found):>9}  {without_credentials(uri)}" for uri, found in shown
-    ]
+    lines += [f"  {'unknown' if found is None else format_size(found):>9}  {name}" for name, found in shown]
     if len(expected.fetches) > len(shown):
         lines.append(f"{_INDENT}and {len(expected.fetches) - len(shown)} more")
     return lines
@@ -92,10 +91,6 @@ def _describe_disk(expected: Forecast) -> list[str]:
     if expected.fits:
         return [f"disk: {needed}; {format_size(expected.free)} are free"]
     return [f"warning: the disk is too small: this run needs {needed}, and only {format_size(expected.free)} are free"]
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' if count != 1 else ''}"
 
 
 def format_size(size: int) -> str:
@@ -124,13 +119,14 @@ def plan_json(graph: TaskGraph, plan: Plan, expected: Forecast, group_id: str | 
             "reasons": list(plan.run.get(label, [])),
             "task-id": plan.reused.get(label),
             "by-name": label in plan.by_name,
-            "external": [without_credentials(uri) for uri in task.attributes.get("external", [])],
+            "although": plan.by_name.get(label, []),
+            "external": list(fetched_by(task)),
         }
     return {
         "group": group_id,
         "counts": {place: counts[place] for place in (REUSED, DOWNLOAD, RUN)},
         "tasks": tasks,
-        "fetches": {without_credentials(uri): found for uri, found in expected.fetches.items()},
+        "fetches": expected.fetches,
         "estimates": {
             kind: {"seconds": round(found.seconds, 1), "bytes": found.size, "earlier-tasks": found.tasks}
             for kind, found in expected.estimates.items()

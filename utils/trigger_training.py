@@ -87,7 +87,7 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.dry_run:
         return 0
     if plan.run and not options.yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             print("error: nobody can be asked here: give --yes to start, or --dry-run", file=sys.stderr)
             return EXIT_WRONG_INPUT
         if not _confirmed():
@@ -112,7 +112,8 @@ def _confirmed() -> bool:
     while True:
         try:
             answer = input("Start training? [Y/n] ").strip().lower()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
+            print()
             return False
         if answer in ("", "y", "yes"):
             return True

@@ -45,12 +45,13 @@ class Named:
 class Plan:
     """The decision: label -> task id for `reused`, label -> reasons for `run`. What neither names is not needed.
 
-    `by_name` are the reused labels whose tasks a person named.
+    `by_name` are the reused labels whose tasks a person named, with what differs between what the config asks for (new)
+    and what is used (old).
     """
 
     reused: dict[str, str] = field(default_factory=dict)
     run: dict[str, list[str]] = field(default_factory=dict)
-    by_name: set[str] = field(default_factory=set)
+    by_name: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make_plan(
@@ -78,6 +79,9 @@ def make_plan(
         _set_meanings(graph, own, use)
         plan, damaged = _walk(graph, targets, history, forced, use, damages)
         if not damaged:
+            plan.by_name = {
+                label: differences(own[label], use[label].meaning, words_of(graph, label)) for label in plan.by_name
+            }
             return plan
         damages |= damaged
         use = {label: task for label, task in use.items() if label not in damaged}
@@ -134,7 +138,7 @@ def _walk(
             if damage := history.damage(use[label].task_id):
                 damaged[label] = f"artifacts of {label} ({use[label].task_id}) are damaged: {damage}"
             plan.reused[label] = use[label].task_id
-            plan.by_name.add(label)
+            plan.by_name[label] = []
             continue
         task = graph.tasks[label]
         reasons = [reason for reason in (forced.get(label), damages.get(label)) if reason]

@@ -28,7 +28,7 @@ class Run:
         write_toy_corpora(folder, train=300, held_out=20, mono=1)
         self.names = {use: f"file_{folder}/{name}.[LANG].zst" for use, name in (("train", "train"), ("devtest", "dev"))}
 
-    def train(self, stage: str) -> subprocess.CompletedProcess[str]:
+    def train(self, stage: str, *flags: str) -> subprocess.CompletedProcess[str]:
         config = self.folder / "config.yml"
         values = {
             "experiment": {
@@ -42,7 +42,7 @@ class Run:
             "target-stage": stage,
         }
         config.write_text(yaml.safe_dump(values))
-        return limbeck("train", config, "--runs", self.runs, "--yes")
+        return limbeck("train", config, "--runs", self.runs, "--yes", *flags)
 
     def rewrite(self, name: str, lines: list[tuple[str, str]]) -> None:
         with write_columns(self.folder / f"{name}.en.zst", self.folder / f"{name}.de.zst") as corpus:
@@ -109,6 +109,9 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_a_url_that_is_not_there_and_one_that_is(run: Run, server: str) -> None:
     run.names["train"] = f"url_{server}/none.[LANG].zst"
     done = run.train("corpus-merge-parallel")
+    assert done.returncode == 2
+    assert f"url_{server}/none.[LANG].zst" in done.stderr
+    done = run.train("corpus-merge-parallel", "--no-probe")
     assert_one_sentence(done, f"{server}/none.en.zst")
     assert "404" in done.stdout
     run.names["train"] = f"url_{server}/train.[LANG].zst"

@@ -48,7 +48,7 @@ def test_values_that_only_a_step_knows_are_checked_before_anything_runs(make_con
         yaml.safe_dump(
             make_config.values(
                 experiment={"trg": "xx", "cleaning": {"default": {"max-wrds": 10}}},
-                datasets={"train": ["getext_Django"], "devtest": ["opus_Books/v1"]},
+                datasets={"train": ["getext_Django"], "devtest": ["opsu_Books/v1"]},
                 marian_args={"training-teacher": {"lern-rate": 1}, "decoding-teacher": {"beam-sise": "4"}},
             )
         )
