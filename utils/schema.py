@@ -1,5 +1,6 @@
 """Print the definition of the training config: as JSON Schema, or as the table that docs/training-config.md holds."""
 
+import itertools
 import json
 import sys
 import types
@@ -37,19 +38,35 @@ def json_schema() -> str:
 def markdown_table() -> str:
     """Every key of the training config with its values, default and meaning, as a Markdown table."""
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for key, field in _fields(TrainingConfig, ""):
-        default = "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+    for key, field, required in _fields(TrainingConfig, "", "required"):
+        default = required if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
         lines.append(f"| `{key}` | {_values(field.annotation)} | {default} | {field.description or ''} |")
     return "\n".join(lines)
 
 
-def _fields(section: type[Section], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in section.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _fields(field.annotation, f"{key}.")
-        else:
-            yield key, field
+def _fields(section: type[Section], prefix: str, required: str) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Every key below a section, its field, and what is said of it if it has no default.
+
+    What is below neighbours that are alike stands once, as `{this,that}.key`.
+    """
+    fields = {field.alias or name: field for name, field in section.model_fields.items()}
+    for annotation, group in itertools.groupby(fields, key=lambda key: fields[key].annotation):
+        keys, inner = list(group), _section_of(annotation)
+        is_always_there = inner == annotation
+        if inner is not None and is_always_there:
+            for key in keys:
+                yield from _fields(inner, f"{prefix}{key}.", required)
+            continue
+        yield from ((f"{prefix}{key}", fields[key], required) for key in keys)
+        if inner is not None:
+            alike = keys[0] if len(keys) == 1 else "{" + ",".join(keys) + "}"
+            yield from _fields(inner, f"{prefix}{alike}.", "required where that is given")
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, always or at times."""
+    members = get_args(annotation) if get_origin(annotation) in (typing.Union, types.UnionType) else [annotation]
+    return next((member for member in members if isinstance(member, type) and issubclass(member, Section)), None)
 
 
 def _values(annotation: Any) -> str:
@@ -63,6 +80,8 @@ def _values(annotation: Any) -> str:
     if origin is list:
         return f"list of {_values(get_args(annotation)[0])}"
     if origin is dict:
+        return "mapping"
+    if _section_of(annotation):
         return "mapping"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
     return names.get(annotation, str(annotation))

@@ -19,6 +19,7 @@ from utils.check_config import check_values
 from utils.config_new import Choice, main
 from utils.config_text import config_text, description
 from utils.evaluation_sets import evaluation_sets
+from utils.schema import markdown_table
 
 LAST_YEAR = datetime.now(tz=UTC).year - 1
 
@@ -263,6 +264,15 @@ def test_a_check_for_programs(make_config: Any, tmp_path: Path) -> None:
 def test_the_schema_stands_under_both_names() -> None:
     for flags in ((), ("--format", "table")):
         assert limbeck("config", "schema", *flags).stdout == limbeck("schema", *flags).stdout != ""
+
+
+def test_the_table_goes_into_mappings_that_may_be_left_out() -> None:
+    table = markdown_table()
+    assert "<class" not in table
+    assert "| `continuation.models.teacher` | mapping | `null` |" in table
+    assert (
+        "| `continuation.models.{backwards,teacher,student}.mode` | `use`, `continue`, `init` | required where" in table
+    )
 
 
 def test_an_unknown_command_of_config_is_answered_with_the_nearest() -> None:
