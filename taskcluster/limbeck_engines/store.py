@@ -20,7 +20,7 @@ from pipeline.common.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS groups (
     group_id TEXT PRIMARY KEY, name TEXT NOT NULL, config TEXT NOT NULL, created REAL NOT NULL, state TEXT NOT NULL,
@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE INDEX IF NOT EXISTS tasks_by_group ON tasks (group_id, position);
 CREATE INDEX IF NOT EXISTS tasks_by_digest ON tasks (digest, state, finished);
 CREATE INDEX IF NOT EXISTS tasks_by_label ON tasks (label, state, finished);
+CREATE INDEX IF NOT EXISTS tasks_by_kind ON tasks (json_extract(definition_json, '$.tags.kind'), state, finished);
 """
 
 
@@ -103,7 +104,7 @@ class Store:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            if version < _VERSION:  # all that version 1 lacks is an index
                 with self.transaction():
                     for statement in _SCHEMA.split(";"):
                         self._connection.execute(statement)

@@ -153,6 +153,19 @@ def test_a_group_is_recorded_whole_or_not_at_all(tmp_path: Path) -> None:
     assert store.find_task("b") is None
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(engine: LocalEngine) -> None:
+    path = engine.store.layout.database
+    engine.store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP INDEX tasks_by_kind")
+        connection.execute("PRAGMA user_version = 1")
+    store = Store(path.parent)
+    assert [row.label for row in store.completed_of_kind("example", 1)] == ["corpus"]
+    with sqlite3.connect(path) as connection:
+        indexes = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    assert "tasks_by_kind" in indexes
+
+
 def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / "limbeck.sqlite") as connection:
