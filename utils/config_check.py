@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from limbeck_taskgraph.config_file import ConfigError, load_training_config
 from limbeck_taskgraph.generate import generate_graph
@@ -92,14 +93,13 @@ def check_config(path: str) -> ConfigCheck:
     try:
         config = load_training_config(path)
     except ConfigError as error:
-        check.errors = [_with_line_of_message(path, line) for line in str(error).split("\n")]
+        of_form = [_with_line_of_message(path, line) for line in str(error).split("\n")]
+        check.errors = _by_line([*of_form, *_errors_beside_form(path)])
         return check
     check.target_stage = config.target_stage
     text = Path(path).read_text(encoding="utf-8")
     check.warnings = [_located(text, warning) for warning in config.warnings()]
-    check.errors = sorted(
-        (_located(text, message) for message in value_errors(config)), key=lambda error: error.line or 0
-    )
+    check.errors = _by_line([_located(text, message) for message in value_errors(config)])
     if not check.errors:
         try:
             known = with_local_tasks(config, open_store(default_runs()))
@@ -107,6 +107,45 @@ def check_config(path: str) -> ConfigCheck:
         except (UserError, UnknownStage) as error:
             check.errors = [_located(text, str(error))]
     return check
+
+
+def _by_line(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def _errors_beside_form(path: str) -> list[Problem]:
+    """What is wrong with the values of a config whose form is wrong, too, as far as that can be told."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        config = _well_formed_part(yaml.safe_load(text))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []  # no config at all, which is said already
+    return [_located(text, message) for message in value_errors(config)] if config else []
+
+
+def _well_formed_part(values: Any) -> TrainingConfig | None:
+    """The config without its keys that are unknown or of the wrong form; None where nothing is left to be one."""
+    try:
+        return TrainingConfig.model_validate(values)
+    except ValidationError as errors:
+        wrong = {_written_part(values, error["loc"]) for error in errors.errors()} - {()}
+    for place in wrong:
+        section = values
+        for key in place[:-1]:
+            section = section.get(key, {})
+        section.pop(place[-1], None)
+    return _well_formed_part(values) if wrong else None
+
+
+def _written_part(values: Any, place: Sequence[int | str]) -> tuple[int | str, ...]:
+    """The part of an error's place that stands in the config, up to a list: its entries must keep their numbers."""
+    found: list[int | str] = []
+    for key in place:
+        if not isinstance(values, dict) or key not in values:
+            break
+        found.append(key)
+        values = values[key]
+    return tuple(found)
 
 
 def value_errors(config: TrainingConfig) -> list[str]:

@@ -16,6 +16,7 @@ from web_server import WebServer
 from limbeck_taskgraph.config_file import load_training_config, parse_training_config
 from pipeline.data.opus_index import Corpus
 from utils.check_config import check_values
+from utils.config_check import check_config
 from utils.config_new import Choice, main
 from utils.config_text import config_text, description
 from utils.evaluation_sets import evaluation_sets
@@ -245,6 +246,41 @@ def test_a_check_names_every_error_with_its_line(make_config: Any, tmp_path: Pat
     # A warning names its line, too, and is no error.
     line = right.read_text().splitlines().index("  teacher-decoder: marian") + 1
     assert f"{right}:{line}: warning: experiment.teacher-decoder" in done.stderr
+
+
+def test_a_form_that_is_wrong_hides_no_wrong_values(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "experiment:\n"
+        "  name: x\n"
+        "  src: en\n"
+        "  trg: xx\n"
+        "  nam: y\n"
+        "datasets:\n"
+        "  train: [gettext_one, 3]\n"
+        "  devtest: [opsu_x]\n"
+        "marian-args:\n"
+        "  training-teacher:\n"
+        "    lern-rate: 1\n"
+        "    after: {a: 1}\n"
+    )
+    found = {(error.line, error.message.partition(": ")[0]) for error in check_config(str(path)).errors}
+    assert found == {
+        (4, "experiment.trg"),
+        (5, "experiment.nam"),
+        (7, "datasets.train.1"),
+        (8, "datasets.devtest.0"),
+        (10, "marian-args.training-teacher"),
+        (12, "marian-args.training-teacher.after"),
+    }
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "a: [\n", "datasets: 3\n", "experiment: {name: x}\n1: 2\n", "\x00"])
+def test_what_is_no_config_at_all(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    check = check_config(str(path))
+    assert check.errors and check.tasks is None
 
 
 def test_a_check_for_programs(make_config: Any, tmp_path: Path) -> None:
