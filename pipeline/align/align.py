@@ -5,6 +5,8 @@ source stands for word j of the target, counted from 0, words as pipeline.common
 side gives an empty line. Both directions are trained by the model of fast_align (Dyer et al., 2013) and joined by
 grow-diag-final-and.
 
+The words themselves can be written (--output-tok) for those who use the links elsewhere.
+
 Expected counts of word pairs can be written (--output-priors) and made known to the alignment of other text of the same
 languages (--priors): lines of direction, source word, target word and count.
 """
@@ -21,8 +23,10 @@ from pipeline.align.priors import Priors, read_priors, write_priors
 from pipeline.align.symmetrize import Links
 from pipeline.align.words import Words
 from pipeline.common.command import run_command
+from pipeline.common.corpus import read_parallel, write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json, write_lines
+from pipeline.common.words import split_words
 
 EXAMPLE = """example:
   python -m pipeline.align.align --corpus-src corpus.en.zst --corpus-trg corpus.de.zst --output corpus.aln.zst \\
@@ -70,6 +74,13 @@ def align_corpus(
     return {"pairs": aligner.lines, "links": links, "pairs-without-links": without, "pairs-too-long": too_long}
 
 
+def write_words(paths: tuple[Path, Path], outputs: tuple[Path, Path]) -> None:
+    """Write a corpus as the words that its alignments count, with spaces between them."""
+    with write_columns(*outputs) as output:
+        for pair in read_parallel(*paths):
+            output.write(*(" ".join(split_words(text)) for text in pair))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -79,6 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="alignments to write (.zst)")
     parser.add_argument("--priors", type=Path, help="expected counts learnt from other text")
     parser.add_argument("--output-priors", type=Path, help="expected counts to write (.zst)")
+    parser.add_argument(
+        "--output-tok",
+        nargs=2,
+        type=Path,
+        metavar=("SRC", "TRG"),
+        help="both sides as the words that the links count, with spaces between them: what others need to use them",
+    )
     parser.add_argument("--stats", type=Path, help="JSON to write: pairs, links, pairs without links or too long")
     parser.add_argument(
         "--chunk-cells",
@@ -92,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--chunk-cells {args.chunk_cells}: it must be 1 or more")
     paths = (args.corpus_src, args.corpus_trg)
     stats = align_corpus(paths, args.output, args.priors, args.output_priors, args.chunk_cells)
+    if args.output_tok:
+        write_words(paths, tuple(args.output_tok))
     if args.stats:
         write_json(args.stats, stats)
 

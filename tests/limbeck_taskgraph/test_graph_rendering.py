@@ -41,7 +41,7 @@ def test_without_mono_the_graph_needs_no_backward_model(make_config: Any) -> Non
 
 
 def test_with_mono_every_kind_is_there(make_config: Any) -> None:
-    every = {path.name for path in (ROOT / "kinds").iterdir()}
+    every = {path.name for path in (ROOT / "kinds").iterdir() if not path.name.startswith("continuation-")}
     assert kinds(make_config(datasets=MONO)) == every - {"distillation-teacher-distributions"}
     assert kinds(make_config(datasets=MONO, experiment={"distillation": {"recipe": "hybrid", "top-k": 8}})) == every
 
@@ -189,7 +189,7 @@ def test_digests_and_commands_are_the_same_in_every_process(make_config: Any, tm
     assert all(graph == rendered[0] for graph in rendered)
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").rglob("*.yml")), ids=lambda path: path.stem)
 def test_every_example_config_renders(path: Path) -> None:
     assert generate_graph(load_training_config(path)).tasks
 

@@ -145,3 +145,13 @@ def test_sides_of_unequal_length(tmp_path: Path) -> None:
 def test_chunk_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--chunk-cells 0"):
         run(tmp_path, ["a"], ["x"], "--chunk-cells", "0")
+
+
+def test_the_words_that_links_count_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a.en").write_text("Don't panic, (again)!\n\n今日は\n", encoding="utf-8")
+    (tmp_path / "a.de").write_text("Keine Panik!\nLeer\nHeute\n", encoding="utf-8")
+    command = ["--corpus-src", str(tmp_path / "a.en"), "--corpus-trg", str(tmp_path / "a.de")]
+    words = [str(tmp_path / "tok.en"), str(tmp_path / "tok.de")]
+    main([*command, "--output", str(tmp_path / "a.aln.zst"), "--output-tok", *words])
+    assert (tmp_path / "tok.en").read_text(encoding="utf-8") == "Don't panic , ( again ) !\n\n今 日 は\n"
+    assert (tmp_path / "tok.de").read_text(encoding="utf-8") == "Keine Panik !\nLeer\nHeute\n"
