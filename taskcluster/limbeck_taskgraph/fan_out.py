@@ -37,6 +37,12 @@ def _rules(context: dict[str, Any], name: str) -> Variables:
     return {"rules": {**cleaning["default"], **cleaning["datasets"].get(name, {})} or None}
 
 
+def _min_doc_score(context: dict[str, Any], use: str, name: str) -> Variables:
+    """The score that only HPLT's documents have; left out elsewhere, where it would change digests for nothing."""
+    score = context["experiment"]["hplt-min-doc-score"][use]
+    return {"min-doc-score": score if score and name.startswith("hplt_") else None}
+
+
 def parallel_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     uses: dict[str, list[str]] = {}
     for use in ("train", "devtest", "test"):
@@ -60,12 +66,14 @@ def test_datasets(context: dict[str, Any]) -> Iterator[Variables]:
 
 def mono_src_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for name in dict.fromkeys(context["datasets"]["mono-src"]):
-        yield {**_dataset(name, [context["src"]]), **_rules(context, name)}
+        scored = _min_doc_score(context, "mono-src", name)
+        yield {**_dataset(name, [context["src"]]), **_rules(context, name), **scored}
 
 
 def mono_trg_datasets(context: dict[str, Any]) -> Iterator[Variables]:
     for name in dict.fromkeys(context["datasets"]["mono-trg"]):
-        yield {**_dataset(name, [context["trg"]]), **_rules(context, name)}
+        scored = _min_doc_score(context, "mono-trg", name)
+        yield {**_dataset(name, [context["trg"]]), **_rules(context, name), **scored}
 
 
 def chunks(context: dict[str, Any]) -> Iterator[Variables]:

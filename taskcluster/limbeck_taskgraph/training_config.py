@@ -67,8 +67,8 @@ class Monocleaner(Section):
 
 
 class HpltMinDocScore(Section):
-    mono_src: float = 0.0
-    mono_trg: float = 0.0
+    mono_src: float = Field(default=0.0, description="the least score of a document of hplt_ data sets")
+    mono_trg: float = Field(default=0.0, description="the same of the target language")
 
 
 class Cleaning(Section):
