@@ -35,9 +35,10 @@ def describe_plan(graph: TaskGraph, plan: Plan, expected: Forecast) -> str:
     return "\n".join([*lines, *_describe_fetches(expected), *_describe_disk(expected)])
 
 
-def count_places(graph: TaskGraph, plan: Plan) -> Counter[str]:
+def count_places(graph: TaskGraph, plan: Plan) -> dict[str, int]:
     """How many tasks are reused, download something or run otherwise."""
-    return Counter(place_of(graph, plan, label) for label in [*plan.reused, *plan.run])
+    counts = Counter(place_of(graph, plan, label) for label in [*plan.reused, *plan.run])
+    return {place: counts[place] for place in (REUSED, DOWNLOAD, RUN)}
 
 
 def group_by_reasons(graph: TaskGraph, reasons: Mapping[str, Sequence[str]]) -> list[tuple[list[str], Sequence[str]]]:
@@ -105,7 +106,6 @@ def format_size(size: int) -> str:
 
 def plan_json(graph: TaskGraph, plan: Plan, expected: Forecast, group_id: str | None) -> dict[str, Any]:
     """The plan for programs; docs/engine.md explains the keys."""
-    counts = count_places(graph, plan)
     tasks = {}
     for label in graph.graph.visit_postorder():
         if label not in plan.run and label not in plan.reused:
@@ -124,7 +124,7 @@ def plan_json(graph: TaskGraph, plan: Plan, expected: Forecast, group_id: str | 
         }
     return {
         "group": group_id,
-        "counts": {place: counts[place] for place in (REUSED, DOWNLOAD, RUN)},
+        "counts": count_places(graph, plan),
         "tasks": tasks,
         "fetches": expected.fetches,
         "estimates": {

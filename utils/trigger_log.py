@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ _NAME = "triggers.jsonl"
 
 
 def log_trigger(
-    store: Store, config: Path, name: str, group_id: str | None, counts: Mapping[str, int], flags: Sequence[str]
+    store: Store, config: Path, name: str, group_id: str | None, counts: dict[str, int], flags: Sequence[str]
 ) -> None:
     """Append a line. `group_id` is None when nothing was left to run."""
     entry = {
@@ -23,7 +23,7 @@ def log_trigger(
         "config": str(config.absolute()),
         "name": name,
         "group": group_id,
-        "counts": dict(counts),
+        "counts": counts,
         "versions": {"limbeck": version("limbeck"), "python": sys.version.split()[0]},
         "flags": list(flags),
     }

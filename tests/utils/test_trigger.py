@@ -206,6 +206,6 @@ def test_every_trigger_leaves_a_line_and_a_dry_run_none(workplace: Workplace) ->
     assert log.read_text().startswith(before)
     first, ran, reused = map(json.loads, log.read_text().splitlines())
     assert ran["group"] == workplace.group and ran["config"] == str(config) and ran["name"] == "small"
-    assert ran["counts"] == {"reused": 1, "run": 1}
+    assert ran["counts"] == {"reused": 1, "download": 0, "run": 1}
     assert ran["flags"][1:3] == ["--force-stage", "build-vocab"] and ran["versions"]["limbeck"]
     assert reused["group"] is None and first["counts"]["run"] > 3
