@@ -15,6 +15,7 @@ few translations are those that torch gives them.
 import argparse
 import importlib.metadata
 import logging
+import pickle
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -98,6 +99,11 @@ def _from_huggingface(found: Found, languages: Languages, folder: Path) -> Descr
     converter = _converter(found.folder)
     try:
         converter.convert(str(folder), quantization="float32", force=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"the weights of {found.origin['model']} hold more than numbers, and would be run as a program to be read: "
+            "model.safetensors is needed"
+        ) from error
     except (ValueError, NotImplementedError, KeyError, AttributeError, RuntimeError, OSError) as error:
         raise UserError(
             f"CTranslate2 {ctranslate2.__version__} cannot convert {found.origin['model']} (read with transformers "

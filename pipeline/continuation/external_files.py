@@ -113,7 +113,8 @@ def _download(model: str, kind: str, revision: str | None) -> tuple[Path, str]:
     for name in ("httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with _hub_errors(model, revision):
-        found = huggingface_hub.HfApi().model_info(model, revision=revision)
+        hub = huggingface_hub.HfApi()
+        found = hub.model_info(model, revision=revision)
         commit = str(found.sha)
         names = [entry.rfilename for entry in found.siblings or ()]
         wanted = [name for name in _FILES[kind] if name in names]
@@ -121,10 +122,10 @@ def _download(model: str, kind: str, revision: str | None) -> tuple[Path, str]:
         path = Path()
         # The small files first: what is wrong with them is known before the weights have come.
         for name in [*wanted, *([chosen] if chosen else [])]:
-            path = Path(huggingface_hub.hf_hub_download(model, name, revision=commit))
+            path = Path(hub.hf_hub_download(model, name, revision=commit))
         if chosen.endswith(".index.json"):
             for name in _shards(path):
-                huggingface_hub.hf_hub_download(model, name, revision=commit)
+                hub.hf_hub_download(model, name, revision=commit)
     if path == Path():
         raise UserError(
             f"{model} on the Hub has none of the files of a {kind} model: config.json and weights are needed"

@@ -36,7 +36,7 @@ from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads
 from pipeline.model.transformer import parameter_shapes
-from pipeline.model.vocab import Vocab, load_same
+from pipeline.model.vocab import Vocab, check_tag, load_same
 
 EXAMPLE = """example:
   python -m pipeline.evaluate.evaluate --name student --model final.model.npz.best-chrf.npz --src en --trg de \\
@@ -165,6 +165,7 @@ def load_translator(
         decoder = ExternalDecoder(models[0], options, threads, source_prefix)
         return Translator(decoder, decoder.model.encode, decoder.model.decode, decoder.model.longest)
     vocabs = load_same(vocab_paths[0]), load_same(vocab_paths[1])
+    check_tag(source_prefix, vocabs[0].all_pieces, str(vocab_paths[0][0]))
     return Translator.with_vocabs(
         load_decoder(models, vocab_paths[0][0], vocab_paths[1][0], vocabs, options, threads, temporary),
         vocabs,

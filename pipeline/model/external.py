@@ -6,7 +6,6 @@ is no part of it. Those hold language tokens and the end of sentence, as the mod
 """
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pipeline.model.decoding import DecodingOptions
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.hardware import cpu_threads, has_gpu
 from pipeline.model.search import Hypothesis, longest_translation
-from pipeline.model.vocab import one_line, with_prefix
+from pipeline.model.vocab import check_tag, is_tag, one_line, with_prefix
 
 FILE = "external.json"
 TOKENIZER_FOLDER = "tokenizer"  # of a Hugging Face tokenizer
@@ -206,14 +205,10 @@ class ExternalModel:
 
     def _take_tag(self, folder: Path) -> None:
         """A prefix that is a tag (>>deu<<) is one token; a segmenter would split it."""
-        if not (self._prefix.startswith(">>") and self._prefix.endswith("<<")):
+        if not is_tag(self._prefix):
             return
-        if self._prefix not in self._source_ids:
-            tags = [piece for piece in self._source if piece.startswith(">>") and piece.endswith("<<")]
-            near = difflib.get_close_matches(self._prefix, tags, n=5, cutoff=0.4) or tags[:5]
-            known = f"the nearest are {', '.join(near)}" if near else "it has none"
-            raise UserError(f"{folder} has no tag {self._prefix}: {known}")
-        if any(token.startswith(">>") for token in self._front):
+        check_tag(self._prefix, self._source, str(folder))
+        if any(is_tag(token) for token in self._front):
             raise UserError(
                 f"{folder} has {self._front[0]} in front of every source: {self._prefix} cannot be there too"
             )

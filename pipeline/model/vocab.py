@@ -1,5 +1,6 @@
 """A SentencePiece vocabulary whose ids are the model's: 0 ends a sentence, 1 is the unknown piece."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def with_prefix(texts: Sequence[str], prefix: str) -> list[str]:
     source; a text without words stays as it is."""
     prefix = prefix.strip()
     return [f"{prefix} {text}" if prefix and text.strip() else text for text in texts]
+
+
+def is_tag(prefix: str) -> bool:
+    """Whether a prefix is the tag of a target language as OPUS-MT spells it: `>>deu<<`."""
+    return prefix.strip().startswith(">>") and prefix.strip().endswith("<<")
+
+
+def check_tag(prefix: str, pieces: Sequence[str], name: str) -> None:
+    """Raise UserError when a prefix is a tag that a vocabulary does not have: it would be read letter by letter."""
+    tags = [piece.lstrip("▁") for piece in pieces if is_tag(piece.lstrip("▁"))]
+    if not is_tag(prefix) or prefix.strip() in tags:
+        return
+    near = difflib.get_close_matches(prefix.strip(), tags, n=5, cutoff=0.4) or tags[:5]
+    raise UserError(
+        f"{name} has no tag {prefix.strip()}: " + (f"the nearest are {', '.join(near)}" if near else "it has none")
+    )
 
 
 def load_same(paths: Sequence[Path]) -> Vocab:

@@ -21,7 +21,7 @@ from pipeline.model.batches import length_batches
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
-from pipeline.model.vocab import Vocab, with_prefix
+from pipeline.model.vocab import Vocab, check_tag, with_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def score(
     Raises UserError on sides of unequal length, and when the vocabularies do not fit the model.
     """
     vocabs = Vocab.load(vocab_paths[0]), Vocab.load(vocab_paths[1])
+    check_tag(source_prefix, vocabs[0].all_pieces, str(vocab_paths[0]))
     translator = _load(model, vocab_paths)
     progress = Progress("scoring", "pairs", count_lines(corpus[0]))
     rows, cut = read_parallel(*corpus), 0

@@ -19,7 +19,7 @@ from pipeline.model.formats import npz
 from pipeline.model.hardware import cpu_threads, has_gpu
 from pipeline.model.inference import InferenceModel
 from pipeline.model.search import Hypothesis, beam_search, longest_translation
-from pipeline.model.vocab import EOS_ID, Vocab, load_same, with_prefix
+from pipeline.model.vocab import EOS_ID, Vocab, check_tag, load_same, with_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def load(
         model = external.load(models[0], options, n, source_prefix)
         return Loaded(model, model.encode, model.decode, model.longest)
     vocabs = load_same(vocab_paths[0]), load_same(vocab_paths[1])
+    check_tag(source_prefix, vocabs[0].all_pieces, str(vocab_paths[0][0]))
     engine = make_engine(models, (vocab_paths[0][0], vocab_paths[1][0]), vocabs, options, n)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:

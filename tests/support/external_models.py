@@ -156,6 +156,21 @@ def write_t5(folder: Path, gated: bool = False) -> None:
     _train(model, folder, front="<2de>" if gated else "translate English to German:")
 
 
+def write_mt5(folder: Path) -> None:
+    """As google/mt5: never told anything about languages."""
+    from transformers import MT5Config, MT5ForConditionalGeneration, T5Tokenizer
+
+    (folder / "spiece.model").write_bytes(sentencepiece_model(pad_id=0, eos_id=1, unk_id=2, bos_id=-1))
+    T5Tokenizer.from_pretrained(folder).save_pretrained(folder)
+    model = MT5ForConditionalGeneration(
+        MT5Config(
+            vocab_size=len(T5Tokenizer.from_pretrained(folder)) + 4, d_model=32, d_kv=8, d_ff=64, num_layers=2,
+            num_heads=4, decoder_start_token_id=0, dropout_rate=0.0, feed_forward_proj="gated-gelu",
+        )
+    )  # fmt: skip
+    _train(model, folder)
+
+
 def _from_sentencepiece(tokenizer_class: Any, kind: str, folder: Path) -> None:
     (folder / "sentencepiece.bpe.model").write_bytes(sentencepiece_model(kind))
     from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
@@ -206,6 +221,7 @@ WRITERS = {
     "mbart50": write_mbart50,
     "t5": write_t5,
     "t5-gated": functools.partial(write_t5, gated=True),
+    "mt5": write_mt5,
 }
 
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import sacrebleu
 import sentencepiece
+from external_models import SOURCES, TARGETS, published
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines, write_lines
+from pipeline.continuation.external import Languages, import_model
 from pipeline.evaluate.evaluate import main
 from pipeline.model.formats import ctranslate2, npz
 
@@ -39,7 +41,7 @@ def evaluate(models: dict[str, Path], test_set: tuple[Path, Path], tmp_path: Pat
             "threads": 1,
             **{key.replace("_", "-"): value for key, value in flags.items()},
         }
-        arguments = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+        arguments = [str(part) for key, value in given.items() if value is not None for part in (f"--{key}", value)]
         main([*arguments, *(part for name in names for part in ("--model", str(models[name])))])
         metrics: dict[str, Any] = json.loads(Path(f"{given['output-prefix']}.metrics.json").read_text("utf-8"))
         return metrics
@@ -215,6 +217,55 @@ def test_models_that_cannot_be_evaluated(evaluate: Evaluate, models: dict[str, P
             f"--trg-vocab {models['vocab']} --references-src {tmp_path}/test.en.zst "
             f"--references-trg {tmp_path}/test.de.zst --output-prefix {tmp_path}/x".split()
         )
+
+
+@pytest.fixture(scope="session")
+def external(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("external") / "model"
+    import_model(str(published("marian-tags")), "huggingface", None, Languages(None, "deu"), folder)
+    return folder
+
+
+def test_a_model_of_another_maker(
+    evaluate: Evaluate, models: dict[str, Path], external: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, lines in (("toy.en", SOURCES), ("toy.de", TARGETS)):
+        with write_lines(tmp_path / name) as writer:
+            for line in lines:
+                writer.write(line)
+    models = models | {"external": external}
+    given = {
+        "references_src": tmp_path / "toy.en",
+        "references_trg": tmp_path / "toy.de",
+        "src_vocab": None,
+        "trg_vocab": None,
+        "model": external,
+    }
+    metrics = evaluate(**given, threads=2)
+    assert metrics["chrf"]["score"] == 100  # it learnt them by heart
+    assert metrics["engine"] == "ctranslate2 float32"
+    assert metrics["size-bytes"] == sum(file.stat().st_size for file in external.iterdir())
+    assert metrics["parameters"] is None and metrics["speed"]["words-per-second"] > 0
+    assert evaluate(**given, options='{"precision": "int8"}')["engine"] == "ctranslate2 int8"
+    assert evaluate(**given, options='{"max-length": 4}')["cut-sources"] > 0
+    with caplog.at_level("INFO"):
+        assert evaluate(**given, options='{"precision": "float16"}')["engine"] == "ctranslate2 float32"
+    assert "the processor, which does not compute in float16" in caplog.text
+    with pytest.raises(UserError, match="leave --src-vocab and --trg-vocab away"):
+        evaluate(**{**given, "src_vocab": models["vocab"]})
+    with pytest.raises(UserError, match="cannot vote"):
+        evaluate("first", **given)
+
+
+def test_a_prefix_stands_before_every_source(evaluate: Evaluate, test_set: tuple[Path, Path], tmp_path: Path) -> None:
+    evaluate("first", source_prefix="Books!")
+    prefixed = list(read_lines(tmp_path / "out" / "toy.de.zst"))
+    assert list(read_lines(tmp_path / "out" / "toy.en.zst")) == list(read_lines(test_set[0]))
+    with write_lines(tmp_path / "prefixed.en") as writer:
+        for line in read_lines(test_set[0]):
+            writer.write(f"Books! {line}" if line else line)
+    evaluate("first", references_src=tmp_path / "prefixed.en")
+    assert list(read_lines(tmp_path / "out" / "toy.de.zst")) == prefixed
 
 
 def test_the_command_ends_in_one_sentence(models: dict[str, Path], tmp_path: Path) -> None:

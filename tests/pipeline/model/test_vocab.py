@@ -6,10 +6,11 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from sentencepiece import sentencepiece_model_pb2
 from tiny_model import VOCAB_SIZE, tiny_files, toy_pairs
 
 from pipeline.common.errors import UserError
-from pipeline.model.vocab import Vocab
+from pipeline.model.vocab import Vocab, check_same_pieces, check_tag, load_same, with_prefix
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,30 @@ def test_other_special_ids_are_refused(tmp_path):
     (tmp_path / "default.spm").write_bytes(model.getvalue())
     with pytest.raises(UserError, match="eos_id=0"):
         Vocab.load(tmp_path / "default.spm")
+
+
+def test_vocabularies_of_one_ensemble_are_the_same(tmp_path, vocab):
+    path = tiny_files()[1]
+    assert load_same([path]).all_pieces == load_same([path, path]).all_pieces == vocab.all_pieces
+    shorter = tmp_path / "shorter.spm"
+    proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    del proto.pieces[-1]
+    shorter.write_bytes(proto.SerializeToString())
+    said = rf"shorter.spm \({VOCAB_SIZE - 1} pieces\) is not .* \({VOCAB_SIZE}\): the first difference is piece "
+    with pytest.raises(UserError, match=said + rf"{VOCAB_SIZE - 1}, 'nothing' there and .* here; the models of an"):
+        load_same([path, shorter])
+    proto.pieces[9].piece = "other"
+    shorter.write_bytes(proto.SerializeToString())
+    with pytest.raises(UserError, match=r"one .* is not two .* is piece 9, 'other' there and .* here; because"):
+        check_same_pieces(Vocab.load(shorter), vocab, "one", "two", "because")
+
+
+def test_prefixes():
+    assert with_prefix(["a b", "", "  "], " >>deu<< ") == [">>deu<< a b", "", "  "]
+    assert with_prefix(["a"], "") == ["a"]
+    check_tag("translate:", ["a"], "vocab")
+    check_tag(">>deu<<", ["a", "▁>>deu<<"], "vocab")
+    with pytest.raises(UserError, match="vocab has no tag >>due<<: the nearest are >>deu<<"):
+        check_tag(">>due<<", ["a", "▁>>deu<<"], "vocab")
+    with pytest.raises(UserError, match="it has none"):
+        check_tag(">>deu<<", ["a"], "vocab")

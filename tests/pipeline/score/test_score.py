@@ -30,11 +30,11 @@ def write(path, lines):
     return path
 
 
-def run_score(tmp_path, pairs):
+def run_score(tmp_path, pairs, *flags):
     model, vocab = trained_files()
     sides = [write(tmp_path / f"{side}.zst", [pair[side] for pair in pairs]) for side in (0, 1)]
     files = ["--corpus-src", str(sides[0]), "--corpus-trg", str(sides[1]), "--output", str(tmp_path / "scores.zst")]
-    score.main(["--model", str(model), "--src-vocab", str(vocab), "--trg-vocab", str(vocab), *files])
+    score.main(["--model", str(model), "--src-vocab", str(vocab), "--trg-vocab", str(vocab), *files, *flags])
     return [float(line) for line in read_lines(tmp_path / "scores.zst")]
 
 
@@ -58,6 +58,15 @@ def test_scores_are_mean_log_probabilities_in_the_corpus_order(tmp_path, monkeyp
 def test_pairs_with_an_empty_side_score_worst(tmp_path):
     found = run_score(tmp_path, [("", "a"), PAIRS[0], ("a", " "), ("", "")])
     assert found == [-math.inf, pytest.approx(expected(PAIRS[:1])[0], abs=5e-5), -math.inf, -math.inf]
+
+
+def test_a_prefix_stands_before_every_source(tmp_path):
+    found = run_score(tmp_path, [*PAIRS[:5], ("", "a")], "--source-prefix", "tako")
+    prefixed = expected([(f"tako {source}", target) for source, target in PAIRS[:5]])
+    assert found[:5] == pytest.approx(prefixed, abs=5e-5) and found[5:] == [-math.inf]
+    assert found[:5] != pytest.approx(expected(PAIRS[:5]), abs=5e-5)
+    with pytest.raises(UserError, match="has no tag >>deu<<"):
+        run_score(tmp_path, PAIRS, "--source-prefix", ">>deu<<")
 
 
 def test_long_pairs_are_cut_and_counted(tmp_path, caplog):

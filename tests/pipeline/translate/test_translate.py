@@ -5,11 +5,17 @@ import logging
 
 import pytest
 import torch
+from external_models import SOURCES, TARGETS, published
+from opus_model import write_opus_model
+from sentencepiece import sentencepiece_model_pb2
 from tiny_model import padded, tiny_model, tiny_vocab, toy_pairs, trained_files, trained_model, write_tiny
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines, write_lines
+from pipeline.continuation.external import Languages, import_model
+from pipeline.model.formats import marian, npz
 from pipeline.model.search import beam_search
+from pipeline.model.vocab import Vocab, with_prefix
 from pipeline.translate import translate
 from pipeline.translate.nbest import parse_hypothesis
 
@@ -23,13 +29,13 @@ def one_processor(monkeypatch):
     torch.set_num_threads(1)
 
 
-def run(tmp_path, lines, *flags, models=None):
+def run(tmp_path, lines, *flags, models=None, vocabs=None):
     model, vocab = trained_files()
     with write_lines(tmp_path / "in.zst") as text:
         for line in lines:
             text.write(line)
     files = ["--input", str(tmp_path / "in.zst"), "--output", str(tmp_path / "out.zst")]
-    vocabs = ["--src-vocab", str(vocab), "--trg-vocab", str(vocab)]
+    vocabs = ["--src-vocab", str(vocab), "--trg-vocab", str(vocab)] if vocabs is None else vocabs
     translate.main(["--model", *map(str, models or [model]), *vocabs, *files, *flags])
     return list(read_lines(tmp_path / "out.zst"))
 
@@ -130,4 +136,86 @@ def test_what_cannot_be_done_is_said(tmp_path):
         run(tmp_path, SENTENCES, models=[model, other])
     with pytest.raises(UserError, match="did you mean 'beam-size'"):
         run(tmp_path, SENTENCES, "--options", '{"beam": 4}')
+    assert not (tmp_path / "out.zst").exists()
+
+
+def test_an_ensemble_may_bring_a_vocabulary_for_each_model(tmp_path):
+    model, vocab = trained_files()
+    each = ["--src-vocab", str(vocab), str(vocab), "--trg-vocab", str(vocab)]
+    assert run(tmp_path, SENTENCES[:5], models=[model, model], vocabs=each) == expected(SENTENCES[:5])
+    other = tmp_path / "other.spm"
+    proto = sentencepiece_model_pb2.ModelProto.FromString(vocab.read_bytes())
+    proto.pieces[70].piece, proto.pieces[71].piece = proto.pieces[71].piece, proto.pieces[70].piece
+    other.write_bytes(proto.SerializeToString())
+    with pytest.raises(UserError, match=r"other.spm \(400 pieces\) is not .*vocab.spm \(400\): the first .* piece 70"):
+        run(tmp_path, SENTENCES, models=[model, model], vocabs=[*each, str(other)])
+    with pytest.raises(UserError, match="--src-vocab is given 2 times for 3 models"):
+        run(tmp_path, SENTENCES, models=[model] * 3, vocabs=each)
+    with pytest.raises(UserError, match="--trg-vocab is missing"):
+        run(tmp_path, SENTENCES, vocabs=["--src-vocab", str(vocab)])
+
+
+def test_a_prefix_stands_before_every_source_that_has_words(tmp_path):
+    lines = [SENTENCES[0], "", SENTENCES[1]]
+    prefixed = run(tmp_path, lines, "--source-prefix", "tako ")
+    assert prefixed == [*expected([f"tako {SENTENCES[0]}"]), "", *expected([f"tako {SENTENCES[1]}"])]
+    assert prefixed != run(tmp_path, lines)
+
+
+def test_a_tag_of_opus_is_one_piece_before_every_source(tmp_path):
+    opus = write_opus_model(tmp_path / "opus")
+    source, target = marian.write_vocabs(opus.path, tmp_path)
+    npz.save(marian.load(opus.path), tmp_path / "model.npz")
+    given = {"models": [tmp_path / "model.npz"], "vocabs": ["--src-vocab", str(source), "--trg-vocab", str(target)]}
+    prefixed = run(tmp_path, SENTENCES[:9], "--source-prefix", ">>deu<<", **given)
+    assert prefixed == run(tmp_path, [f">>deu<< {text}" for text in SENTENCES[:9]], **given)
+    assert prefixed != run(tmp_path, SENTENCES[:9], **given)
+    pieces = Vocab.load(source).pieces(with_prefix(SENTENCES[:1], ">>deu<<"))[0]
+    assert pieces[0].lstrip("▁") == ">>deu<<" and pieces[1:] == Vocab.load(source).pieces(SENTENCES[:1])[0]
+    with pytest.raises(UserError, match="has no tag >>dex<<: the nearest are >>deu<<"):
+        run(tmp_path, SENTENCES, "--source-prefix", ">>dex<<", **given)
+    with pytest.raises(UserError, match="has no tag >>deu<<: it has none"):
+        run(tmp_path, SENTENCES, "--source-prefix", ">>deu<<")
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("external") / "model"
+    import_model(str(published("marian-tags")), "huggingface", None, Languages(None, "deu"), folder)
+    return folder
+
+
+def test_a_model_of_another_maker_brings_all_it_needs(tmp_path, external, monkeypatch):
+    monkeypatch.setattr(translate, "BLOCK", 7)
+    lines = [*SOURCES[:5], "", *SOURCES[5:], "  "]
+    assert run(tmp_path, lines, models=[external], vocabs=[]) == [*TARGETS[:5], "", *TARGETS[5:], ""]
+    monkeypatch.setenv("LIMBECK_CPUS", "3")
+    assert run(tmp_path, lines, models=[external], vocabs=[]) == [*TARGETS[:5], "", *TARGETS[5:], ""]
+
+
+def test_nbest_lists_of_a_model_of_another_maker(tmp_path, external):
+    lines = [*SOURCES[:3], ""]
+    found = run(tmp_path, lines, "--nbest", "--options", '{"beam-size": 3}', models=[external], vocabs=[])
+    rows = [parse_hypothesis(line) for line in found]
+    assert [number for number, _, _ in rows] == [number for number in range(4) for _ in range(3)]
+    assert [text for _, text, _ in rows[::3]] == [*TARGETS[:3], ""]
+    assert all(a[0] != b[0] or a[2] >= b[2] for a, b in itertools.pairwise(rows))
+
+
+def test_sources_too_long_for_a_model_of_another_maker_are_cut_and_counted(tmp_path, external, caplog):
+    with caplog.at_level(logging.WARNING):
+        run(tmp_path, [SOURCES[0], " ".join(SOURCES)], models=[external], vocabs=[])
+    assert "1 of 2 sentences were longer than 63 pieces and cut there" in caplog.text
+
+
+def test_what_a_model_of_another_maker_cannot_do(tmp_path, external):
+    model, _ = trained_files()
+    with pytest.raises(UserError, match="brings its own tokenizer: leave --src-vocab and --trg-vocab away"):
+        run(tmp_path, SOURCES, models=[external])
+    with pytest.raises(UserError, match="it cannot vote piece by piece with others"):
+        run(tmp_path, SOURCES, models=[model, external])
+    with pytest.raises(UserError, match="it cannot vote piece by piece with others"):
+        run(tmp_path, SOURCES, models=[external, external], vocabs=[])
+    with pytest.raises(UserError, match="float16 needs a GPU"):
+        run(tmp_path, SOURCES, "--options", '{"precision": "float16"}', models=[external], vocabs=[])
     assert not (tmp_path / "out.zst").exists()
