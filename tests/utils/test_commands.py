@@ -55,7 +55,7 @@ def test_values_that_only_a_step_knows_are_checked_before_anything_runs(make_con
     )
     done = limbeck("train", path, "--runs", tmp_path / "runs", "--yes")
     assert done.returncode == 2
-    for said in ("experiment.trg", "max-words", "gettext", "bouquet", "learn-rate", "beam-size"):
+    for said in ("experiment.trg", "max-words", "gettext", "did you mean opus_?", "learn-rate", "beam-size"):
         assert said in done.stderr
     assert "6 errors" in done.stderr
     assert not (tmp_path / "runs").exists()
