@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.common.errors import UserError
 from pipeline.model.formats import npz
 from pipeline.model.transformer import Transformer
@@ -68,7 +70,8 @@ def best_so_far(folder: Path, current: Transformer) -> Transformer:
     found = [path for pattern in _BEST_FILES for path in sorted(folder.glob(pattern))]
     if not found:
         return current
-    model = npz.load(found[0])
+    with torch.random.fork_rng(devices=[]):  # a model is born with random parameters
+        model = npz.load(found[0])
     if model.config.to_yaml() != current.config.to_yaml():
         raise UserError(f"{found[0]} is of another architecture than the checkpoint beside it: remove it")
     return model.to(next(current.parameters()).device)
