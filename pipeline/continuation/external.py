@@ -5,11 +5,11 @@ mBART, mBART-50, T5 (also mT5, UMT5, MADLAD). `--type ctranslate2` takes a direc
 the tokenizer's files: source.spm and target.spm, or a Hugging Face tokenizer. The output is one self-contained folder
 for pipeline.translate and pipeline.evaluate.
 
-CTranslate2's own converter does the work. Four things of it do not fit transformers 5, and are mended here: it looks
-for language tokens where they no longer are (M2M-100), takes a missing `normalize_before` for an error (mBART), writes
-an absent beginning of sentence that its runtime then cannot read (mBART-50), and scales the outputs of models that
-transformers does not scale (T5 1.1, mT5, MADLAD). Every conversion ends with a comparison: the log-probabilities of a
-few translations are those that torch gives them.
+CTranslate2's own converter does the work. Five things of it do not fit transformers 5, and are mended here: it looks
+for language tokens where they no longer are (M2M-100), takes a missing `normalize_before` for an error (mBART), takes
+mBART-50 for mBART when the config does not name the tokenizer, writes an absent beginning of sentence that its runtime
+then cannot read (mBART-50), and scales the outputs of models that transformers does not (T5 1.1, mT5, MADLAD). Every
+conversion ends with a comparison: the log-probabilities of a few translations are those that torch gives them.
 """
 
 import argparse
@@ -58,7 +58,9 @@ _TOLERANCE = 1e-2  # of a translation's log-probability, per token
 def import_model(model: str, kind: str, revision: str | None, languages: Languages, output_dir: Path) -> None:
     """Write the folder of a model. Raises UserError when it cannot be had, computed, or told its languages, and
     TransientError when it cannot be had now."""
-    with tempfile.TemporaryDirectory(prefix="external-") as temporary:
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output: models are large, and the system's folder for temporary files may be small.
+    with tempfile.TemporaryDirectory(prefix=".external-", dir=output_dir.parent) as temporary:
         (download := Path(temporary) / "download").mkdir()
         found = obtain(model, kind, revision, download)
         with whole_directory(output_dir) as folder:
@@ -66,9 +68,18 @@ def import_model(model: str, kind: str, revision: str | None, languages: Languag
             description = make(found, languages, folder)
             write_json(folder / external.FILE, description.to_json())
             if kind == "ctranslate2":
-                _check_it_translates(folder, description)
+                _check_it_translates(folder)
+            _clear(output_dir)
     size = sum(file.stat().st_size for file in output_dir.rglob("*") if file.is_file())
     logger.info(f"{output_dir}: {description.family}, {size / 1e6:,.1f} MB; sources are {_sketch(description)}")
+
+
+def _clear(folder: Path) -> None:
+    """Take away an older import, of which files would remain that the new one does not have."""
+    if external.is_external(folder):
+        for file in ("model.bin", "config.json", *VOCABULARY_FILES, *SENTENCEPIECE_FILES, external.FILE):
+            (folder / file).unlink(missing_ok=True)
+        shutil.rmtree(folder / TOKENIZER_FOLDER, ignore_errors=True)
 
 
 def _sketch(description: Description) -> str:
@@ -159,6 +170,8 @@ def _converter(folder: Path) -> Any:
             config = self.model.config
             if not hasattr(config, "normalize_before"):
                 config.normalize_before = True  # what all mBART models have, and transformers 5 assumes
+            if config.model_type == "mbart":  # how the converter tells mBART-50 from mBART
+                config.tokenizer_class = "MBartTokenizer" if _starts_from_language(config) else "MBart50Tokenizer"
             if config.model_type in ("t5", "mt5"):  # whether the outputs are scaled, to the converter
                 config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
             return self.model
@@ -167,6 +180,11 @@ def _converter(folder: Path) -> Any:
             return _NumberedTokens(external.load_tokenizer(Path(path)), self.model.config.vocab_size)
 
     return Converter(str(folder))
+
+
+def _starts_from_language(config: Any) -> bool:
+    """Whether translations are begun by their language's token alone, as in mBART; mBART-50 has one before it."""
+    return bool(config.model_type == "mbart" and config.decoder_start_token_id != config.eos_token_id)
 
 
 class _NumberedTokens:
@@ -304,7 +322,7 @@ def _provenance(found: Found, *packages: str) -> dict[str, Any]:
     return {"origin": found.origin, "versions": versions}
 
 
-def _check_it_translates(folder: Path, description: Description) -> None:
+def _check_it_translates(folder: Path) -> None:
     """Load the model as a translator: other models of CTranslate2 (language models, Whisper) are none."""
     model = external.load(folder, DecodingOptions(beam_size=1), device="cpu", threads=1)
     model.submit(model.encode(_PROBES))()
@@ -318,9 +336,7 @@ def _compare(folder: Path, description: Description, torch_model: Any, pieces: S
     around = [[ids[token] for token in tokens] for tokens in (description.source_front, description.source_back)]
     prefix = [ids[token] for token in description.target_prefix]
     eos = torch_model.config.eos_token_id
-    start = [torch_model.config.decoder_start_token_id]
-    if _start_token(folder) is None:
-        start = []  # mBART-25 starts from the language's token
+    start = [] if _starts_from_language(torch_model.config) else [torch_model.config.decoder_start_token_id]
     sources = model.encode(_PROBES)
     for source, (found,) in zip(sources, model.submit(sources)(), strict=True):
         target = [*start, *prefix, *found.ids]
@@ -339,11 +355,6 @@ def _compare(folder: Path, description: Description, torch_model: Any, pieces: S
                 f"the conversion of {description.origin['model']} computes something else than the model: "
                 f"log-probabilities differ by {difference:.3g} per token"
             )
-
-
-def _start_token(folder: Path) -> str | None:
-    start: str | None = read_json(folder / "config.json").get("decoder_start_token")
-    return start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -47,6 +47,10 @@ def language_tokens(
     """
     codes = codes_of(family, pieces)
     if family in ("m2m100", "nllb", "mbart"):
+        if not codes:
+            raise UserError(
+                f"{name} is of a multilingual family, but has no language tokens: its tokenizer files are not whole"
+            )
         needed = {"--source-language": languages.source, **({} if forced else {"--target-language": languages.target})}
         for flag, code in needed.items():
             if not code:

@@ -7,6 +7,7 @@ is no part of it. Those hold language tokens and the end of sentence, as the mod
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +138,8 @@ def load_tokenizer(folder: Path) -> Any:
         import transformers
     except ImportError as error:
         raise UserError(f"{folder} needs the tokenizers of Hugging Face Transformers: {INSTALL}") from error
+    # MarianTokenizer asks for a package that it makes no use of when it splits a text.
+    warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
     try:
         # Sentences longer than the model are cut by us, and counted: no limit, no warning.
         return transformers.AutoTokenizer.from_pretrained(

@@ -210,6 +210,54 @@ def test_models_that_cannot_be_imported(tmp_path, monkeypatch):
     assert not (tmp_path / "model").exists()
 
 
+def without(*names):
+    """Take keys out of config.json."""
+
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key not in names}))
+
+    return change
+
+
+def as_on_the_hub(tokenizer_class):
+    """Only SentencePiece's file and the names of special tokens, as older tokenizers were published."""
+
+    def change(folder):
+        vocabulary = json.loads((folder / "tokenizer.json").read_text())
+        codes = [token["content"] for token in vocabulary["added_tokens"] if "_" in token["content"]]
+        (folder / "tokenizer.json").unlink()
+        about = {"src_lang": None, "tokenizer_class": tokenizer_class, "additional_special_tokens": codes}
+        (folder / "tokenizer_config.json").write_text(json.dumps(about))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("mbart50", without("tokenizer_class", "normalize_before")),
+        ("mbart", without("tokenizer_class")),
+        ("mbart50", as_on_the_hub("MBart50Tokenizer")),
+        ("nllb", as_on_the_hub("NllbTokenizer")),
+    ],
+)
+def test_directories_of_other_versions_of_transformers(family, change, tmp_path):
+    older = copy_of(family, tmp_path / "older")
+    change(older)
+    source, target = LANGUAGES[family]
+    assert translated(take(older, tmp_path / "model", source=source, target=target)) == judged(family)
+
+
+def test_a_multilingual_model_whose_tokenizer_has_no_languages(tmp_path):
+    untold = copy_of("nllb", tmp_path / "untold")
+    about = {"tokenizer_class": "NllbTokenizer", "additional_special_tokens": []}
+    (untold / "tokenizer.json").unlink()
+    (untold / "tokenizer_config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="no language tokens: its tokenizer files are not whole"):
+        take(untold, tmp_path / "model", source="eng_Latn", target="deu_Latn")
+
+
 # The Hub
 
 
@@ -382,3 +430,6 @@ def test_an_import_replaces_an_older_one_only_when_it_is_whole(tmp_path):
     with pytest.raises(UserError):
         take(published("marian-tags"), folder, target="xxx")
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
+    take(published("nllb"), folder, source="eng_Latn", target="deu_Latn")
+    assert translated(folder) == judged("nllb")
+    assert not (folder / "source.spm").exists()
