@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.clean import parallel
-from pipeline.clean.identify import LanguageJudge
 from pipeline.common.corpus import read_parallel, write_columns
+from pipeline.common.identify import LanguageJudge
 
 EXAMPLE = """example:
   python benchmarks/clean.py --data ~/corpora --rounds 3

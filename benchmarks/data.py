@@ -31,10 +31,10 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 import sentencepiece
 
 from pipeline.align.align import align_corpus
+from pipeline.common.augment.augmenter import DEFAULTS, NO_AUGMENTATION, Augmentation, Augmenter
 from pipeline.common.corpus import read_columns, read_parallel, write_columns
 from pipeline.common.files import count_lines
 from pipeline.common.words import split_words
-from pipeline.train.augment.augmenter import DEFAULTS, NO_AUGMENTATION, Augmentation, Augmenter
 from pipeline.train.batches import PairSizes
 from pipeline.train.curriculum import Stage
 from pipeline.train.data import TrainingData, open_corpora

@@ -7,12 +7,12 @@ from typing import Any
 from limbeck_taskgraph.config_file import ConfigError
 from limbeck_taskgraph.parameters import distillation_values
 from limbeck_taskgraph.training_config import TrainingConfig
-from pipeline.clean.languages import base_language, identifier_codes
 from pipeline.clean.rules import check_overrides
+from pipeline.common.augment.augmenter import parse_augmentation
 from pipeline.common.errors import UserError
+from pipeline.common.languages import base_language, identifier_codes
 from pipeline.data.names import split_dataset
 from pipeline.model.decoding import decoding_options
-from pipeline.train.augment.augmenter import parse_augmentation
 from pipeline.train.curriculum import parse_curriculum
 from pipeline.train.distillation import (
     RECIPE_OPTIONS,

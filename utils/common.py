@@ -15,6 +15,7 @@ from limbeck_taskgraph.config_file import ConfigError, load_training_config
 from limbeck_taskgraph.target_tasks import UnknownStage
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.common.errors import TransientError, UserError
+from pipeline.data.names import split_augmentation
 from utils.check_config import check_values
 from utils.task_uris import with_local_tasks
 
@@ -97,7 +98,9 @@ def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
         importer, _, path = name.partition("_")
         if importer != "file":
             return name
-        return f"file_{Path(os.path.expandvars(path)).expanduser().absolute()}"
+        augmentation, place = split_augmentation(path)
+        prefix = f"file_aug-{augmentation}_" if augmentation else "file_"
+        return f"{prefix}{Path(os.path.expandvars(place)).expanduser().absolute()}"
 
     names = {use: [absolute(name) for name in listed] for use, listed in config.datasets.model_dump().items()}
     cleaning = config.experiment.cleaning

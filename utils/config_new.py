@@ -19,8 +19,8 @@ from string import ascii_lowercase
 
 from limbeck_taskgraph.config_file import parse_training_config
 from limbeck_taskgraph.training_config import LOCALE
-from pipeline.clean.languages import base_language, identifier_codes
 from pipeline.common.errors import TransientError, UserError
+from pipeline.common.languages import base_language, identifier_codes
 from pipeline.data.opus_index import Corpus, find_corpora, find_mono
 from pipeline.data.probe import probe
 from utils.check_config import check_values
@@ -114,7 +114,7 @@ def _is_known(base: str) -> bool:
         return True
     if any(base in identifier_codes(code) for code in _two_letter_codes()):
         return False  # catalogues go by the two letters
-    from pipeline.clean.identify import LanguageJudge  # here, because its models take a second
+    from pipeline.common.identify import LanguageJudge  # here, because its models take a second
 
     try:
         LanguageJudge(base)

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from limbeck_taskgraph.training_config import TrainingConfig
-from pipeline.clean.languages import base_language
+from pipeline.common.languages import base_language
 from pipeline.data.opus_index import Corpus
 
 if TYPE_CHECKING:

@@ -11,17 +11,17 @@ from taskgraph.taskgraph import TaskGraph
 
 from limbeck_taskgraph.continuation_config import EXTERNAL_TYPES
 from limbeck_taskgraph.training_config import TrainingConfig
-from pipeline.clean.identify import LanguageJudge
-from pipeline.clean.languages import is_latin, is_unspaced, not_letters
 from pipeline.clean.rules import check_overrides, rules_for
+from pipeline.common.augment.augmenter import parse_augmentation
 from pipeline.common.download import MissingError, without_credentials
 from pipeline.common.errors import TransientError, UserError
+from pipeline.common.identify import LanguageJudge
+from pipeline.common.languages import is_latin, is_unspaced, not_letters
 from pipeline.common.remote import join, size
 from pipeline.data.file_importer import places
 from pipeline.data.names import split_dataset
 from pipeline.data.package_index import find_files
 from pipeline.data.probe import probe
-from pipeline.train.augment.augmenter import parse_augmentation
 from utils.evaluation_sets import in_flores
 from utils.plan_text import format_size
 from utils.preflight_findings import Finding, error, ok, warning

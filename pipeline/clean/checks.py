@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 from operator import eq
 
-from pipeline.clean.identify import LanguageJudge
-from pipeline.clean.languages import character_weight, is_latin, is_unspaced, not_letters
 from pipeline.clean.normalise import is_damaged
 from pipeline.clean.rules import Rules, Threshold, rules_for
+from pipeline.common.identify import LanguageJudge
+from pipeline.common.languages import character_weight, is_latin, is_unspaced, not_letters
 from pipeline.common.words import UNSPACED, split_words
 
 LENGTH_SLACK = 15  # characters added to both sides before lengths are compared

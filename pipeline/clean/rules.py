@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.clean.languages import is_unspaced
 from pipeline.common.errors import UserError
+from pipeline.common.languages import is_unspaced
 
 Threshold = bool | int | float
 

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 
+from pipeline.common.alignments import parse_points
 from pipeline.common.errors import UserError
 from pipeline.common.words import word_spans
 
@@ -19,15 +20,11 @@ def word_links(links: str, texts: tuple[str, str], tokenised: tuple[str, str]) -
     """
     words = [_words_of_tokens(text, tokens) for text, tokens in zip(texts, tokenised, strict=True)]
     found: set[tuple[int, int]] = set()
-    for link in links.split():
-        src, dash, trg = link.partition("-")
-        if not (dash and src.isdecimal() and trg.isdecimal()):
-            raise UserError(f"{link!r} is not a link: links are two positions such as 0-1")
-        i, j = int(src), int(trg)
+    for i, j in parse_points(links):
         if i >= len(words[0]) or j >= len(words[1]):
             raise UserError(
-                f"the link {link} leads out of sentences of {len(words[0])} and {len(words[1])} tokens: the alignments "
-                "belong to other text"
+                f"the link {i}-{j} leads out of sentences of {len(words[0])} and {len(words[1])} tokens: the "
+                "alignments belong to other text"
             )
         found.update((a, b) for a in words[0][i] for b in words[1][j])
     return " ".join(f"{a}-{b}" for a, b in sorted(found))

@@ -2,8 +2,8 @@
 
 import random
 
-from pipeline.clean.identify import LanguageJudge
 from pipeline.common.errors import UserError
+from pipeline.common.identify import LanguageJudge
 
 _SIZE = 400  # lines
 _SHORTEST = 20  # characters: shorter lines are claimed by any language

@@ -13,6 +13,9 @@ Names of data sets:
   news-crawl_news.2021                a year of News Crawl, monolingual
   hplt_mono/v3.0                      HPLT's web crawls, monolingual
 
+A parallel one may have an augmentation in its name, to test models on: flores_aug-upper_devtest; aug-title, aug-upper,
+aug-punct, aug-typos, aug-noise, aug-mix, aug-mix-cjk.
+
 Files are plain, gzip or zstd, told apart by content. [LANG] stands for the language; a monolingual data set may do
 without it. Line ends and tabs inside a text become spaces; nothing else is cleaned here, save what is particular to
 message catalogues (placeholders, HTML, keyboard accelerators). Set LIMBECK_CACHE to a folder to keep what is fetched.
@@ -34,8 +37,9 @@ from pipeline.common.corpus import write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
 from pipeline.common.progress import Progress
+from pipeline.data.augmented import augmented
 from pipeline.data.importers import load_importer
-from pipeline.data.names import split_dataset
+from pipeline.data.names import split_augmentation, split_dataset
 from pipeline.data.source import Source
 
 EXAMPLE = """examples:
@@ -65,12 +69,18 @@ def import_dataset(
     in it, and whatever its importer raises.
     """
     importer, rest = split_dataset(dataset)
+    augmentation, _ = split_augmentation(dataset.partition("_")[2])
+    if augmentation and len(languages) == 1:
+        raise UserError(f"data set {dataset}: aug-{augmentation} is for parallel data sets, to test models on")
     settings = {"min_doc_score": min_doc_score} if importer == "hplt" and min_doc_score is not None else {}
     progress = Progress(f"importing {dataset}", "lines")
     with tempfile.TemporaryDirectory(prefix="limbeck-data-") as folder, write_columns(*outputs) as writer:
         source: Source = load_importer(importer).open_source(rest, languages, Path(folder), **settings)
         progress.total = max_sentences if source.total is None else min(source.total, max_sentences or source.total)
-        for row in sample(source, max_sentences, seed):
+        rows = sample(source, max_sentences, seed)
+        if augmentation and len(languages) == 2:
+            rows = augmented(rows, augmentation, languages, seed)
+        for row in rows:
             # Most lines hold nothing to replace, and the question is much cheaper than the replacing.
             writer.write(*(text if text.isprintable() else text.translate(_TO_SPACE) for text in row))
             if writer.lines % _PROGRESS_STEP == 0:
@@ -81,7 +91,8 @@ def import_dataset(
             raise UserError(f"data set {dataset} has no lines{f' left (dropped: {dropped})' if dropped else ''}")
     progress.add(kept % _PROGRESS_STEP)
     progress.finish()
-    dropped_counts = {**source.dropped, "max-sentences": 0 if source.total is None else source.total - kept}
+    left = 0 if source.total is None or augmentation else source.total - kept  # noise comes on top
+    dropped_counts = {**source.dropped, "max-sentences": left}
     return {
         "dataset": dataset,
         "read": kept + sum(dropped_counts.values()),

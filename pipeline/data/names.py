@@ -12,6 +12,9 @@
 | `tmx_https://example.org/memory.tmx.gz` | a translation memory |
 | `news-crawl_news.2021` | a year of News Crawl, monolingual |
 | `hplt_mono/v3.0` | HPLT's web crawls, monolingual |
+
+A parallel data set may have an augmentation in its name, to test a model on such text: `flores_aug-upper_devtest`,
+`sacrebleu_aug-mix_wmt19` (see `pipeline.data.augmented`).
 """
 
 import difflib
@@ -28,7 +31,8 @@ _SERVICES = """
 bouquet tatoeba statmt wmt custom-corpus custom-mono hf huggingface commoncrawl cc100 leipzig nllb paracrawl
 """
 _UNSUPPORTED = frozenset(_SERVICES.split())
-_AUGMENTATION = re.compile(r"aug-[a-z-]+_")
+AUGMENTATIONS = ("title", "upper", "punct", "typos", "noise", "mix", "mix-cjk")
+_AUGMENTATION = re.compile(r"aug-([a-z-]+)_(.*)")
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 _LANGUAGE_PLACE = re.compile(r"\.?\[LANG\]")
 _COMPRESSION = re.compile(r"\.(?:zst|gz|txt|tsv)$")
@@ -37,19 +41,34 @@ _COMPRESSION = re.compile(r"\.(?:zst|gz|txt|tsv)$")
 def split_dataset(name: str) -> tuple[str, str]:
     """The importer of a data set and what it is to import: `("gettext", "Django")` of `gettext_Django`.
 
-    Raises UserError when the importer is not known or not supported, and when there is nothing after it.
+    An augmentation is no part of it. Raises UserError when the importer is not known or not supported, when there is
+    nothing after it, and for an augmentation that there is not.
     """
     importer, _, rest = name.partition("_")
     if importer not in IMPORTERS:
         raise UserError(_unknown(name, importer))
     if not rest:
         raise UserError(f"data set {name!r} names nothing to import: write {importer}_ and then {_MEANING[importer]}")
-    if _AUGMENTATION.match(rest):
+    augmentation, plain = split_augmentation(rest)
+    if augmentation in ("inline-noise", "inline"):
         raise UserError(
-            f"data set {name!r} asks for a test set with augmented text, and augmentation is for training only here: "
-            f"name it without {rest.partition('_')[0]}_"
+            f"data set {name!r} asks for inline noise, which needs word alignments of the test set: there are none, so "
+            f"use another augmentation ({', '.join(AUGMENTATIONS)})"
         )
-    return importer, rest
+    if augmentation and augmentation not in AUGMENTATIONS:
+        raise UserError(
+            f"data set {name!r}: there is no augmentation {augmentation!r}; there are {', '.join(AUGMENTATIONS)}"
+        )
+    if not plain:
+        raise UserError(f"data set {name!r} names nothing to import after aug-{augmentation}_")
+    return importer, plain
+
+
+def split_augmentation(rest: str) -> tuple[str | None, str]:
+    """The augmentation that stands before what a data set's importer reads, and the rest: `("mix", "devtest")` of
+    `aug-mix_devtest`."""
+    match = _AUGMENTATION.match(rest)
+    return (match[1], match[2]) if match else (None, rest)
 
 
 def sanitize(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipeline.common.alignments import parse_points
 from pipeline.common.errors import UserError
 from pipeline.common.words import word_spans
 
@@ -27,17 +28,6 @@ def align_pieces(
             )
         cells.update((a, b) for a in src_words[i] for b in trg_words[j])
     return sorted(cells)
-
-
-def parse_points(points: str) -> list[tuple[int, int]]:
-    """Word positions of Pharaoh's `i-j i-j …`. Raises UserError when a point is malformed."""
-    parsed = []
-    for point in points.split():
-        src, dash, trg = point.partition("-")
-        if not (dash and src.isdecimal() and trg.isdecimal()):
-            raise UserError(f"{point!r} is not an alignment point: points are two word positions such as 0-1")
-        parsed.append((int(src), int(trg)))
-    return parsed
 
 
 def pieces_of_words(text: str, offsets: Offsets) -> list[range]:

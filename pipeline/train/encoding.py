@@ -13,11 +13,11 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
+from pipeline.common.augment.augmenter import Augmenter
 from pipeline.common.errors import UserError
 from pipeline.model.distributions import parse_distributions
 from pipeline.model.vocab import EOS_ID
 from pipeline.train.alignments import Offsets, align_pieces
-from pipeline.train.augment.augmenter import Augmenter
 from pipeline.train.ragged import Ints, Ragged
 from pipeline.train.sampling import SubwordSampler
 from pipeline.train.shuffle import Row

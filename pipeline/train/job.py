@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.augment.augmenter import NO_AUGMENTATION, Augmentation, parse_augmentation
 from pipeline.common.command import json_argument
 from pipeline.common.errors import UserError
-from pipeline.train.augment.augmenter import NO_AUGMENTATION, Augmentation, parse_augmentation
 from pipeline.train.distillation import (
     RECIPE_OPTIONS,
     Distillation,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import sentencepiece
 
+from pipeline.common.augment.augmenter import Augmentation, Augmenter
+from pipeline.common.augment.script import script_of
 from pipeline.common.files import read_lines
-from pipeline.train.augment.augmenter import Augmentation, Augmenter
-from pipeline.train.augment.script import script_of
 from pipeline.train.compute import Compute
 from pipeline.train.curriculum import curriculum, parse_curriculum
 from pipeline.train.data import TrainingData, open_corpora

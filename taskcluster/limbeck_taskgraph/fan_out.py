@@ -9,7 +9,7 @@ from typing import Any
 
 from limbeck_taskgraph.continuation import continued_models, supplied, supplied_file, supplied_vocab
 from limbeck_taskgraph.fingerprint import fingerprint
-from pipeline.data.names import sanitize
+from pipeline.data.names import sanitize, split_augmentation
 
 MATCHED = ("dataset", "chunk", "teacher")
 # What counts for the digest besides: the state of the user's own files.
@@ -23,7 +23,7 @@ def _dataset(name: str, languages: list[str]) -> Variables:
     importer, _, rest = file_name.partition("_")
     variables: Variables = {"dataset": file_name, "dataset-name": name, "dataset-label": f"{importer}-{rest}"}
     if importer == "file":
-        pattern = name.removeprefix("file_")
+        _, pattern = split_augmentation(name.removeprefix("file_"))
         variables["fingerprint"] = [fingerprint(pattern.replace("[LANG]", language)) for language in languages]
     return variables | ({"lang": languages[0]} if len(languages) == 1 else {})
 

@@ -195,6 +195,8 @@ def make_task(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[dict
                 "worker-type": stage["worker-type"],
                 # Addresses of what the task fetches from outside.
                 "external": stage["context"].get("external", []),
+                # What a person calls its parameters and inputs, for the plan.
+                "words": _words(stage),
                 "src_locale": stage["context"]["src"],
                 "trg_locale": stage["context"]["trg"],
             },
@@ -203,6 +205,15 @@ def make_task(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[dict
         if stage.get("run"):
             task["worker"] = _worker(stage, fetches)
         yield task
+
+
+def _words(stage: Stage) -> dict[str, str]:
+    """What a person calls the stage's parameters (the config's keys) and its inputs (artifact types)."""
+    parameters = stage.get("run", {}).get("parameters", {})
+    keys = {
+        flag: names[0].rpartition(".")[2] for flag, template in parameters.items() if (names := references(template))
+    }
+    return {**keys, **{name: wanted.rstrip("?") for name, wanted in stage.get("inputs", {}).items()}}
 
 
 def _fetches(stage: Stage) -> list[dict[str, str]]:

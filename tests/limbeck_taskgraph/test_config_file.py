@@ -17,7 +17,7 @@ experiment:
   teacher-ensemble: zero
   best-model: crf
 datasets:
-  train: []
+  train: {one: gettext_x}
   devtest: gettext_x
   test: [foo]
 marian-args:
@@ -36,7 +36,7 @@ def test_all_errors_come_at_once_with_line_key_finding_and_nearest_key() -> None
     assert lines[2] == "my.yml:6: experiment.spm-vocab-size: found 1001; needed: a multiple of 8, such as 1000 or 1008"
     assert "found 'zero'; needed: a whole number" in lines[3]
     assert lines[4].endswith("found 'crf'; allowed: chrf, ce-mean-words, bleu-detok (did you mean chrf?)")
-    assert lines[5] == "my.yml:10: datasets.train: found []; needed: a list of at least 1"
+    assert lines[5] == "my.yml:10: datasets.train: found {'one': 'gettext_x'}; needed: a list"
     assert lines[6] == "my.yml:11: datasets.devtest: found 'gettext_x'; needed: a list"
     assert "datasets.test.0: found 'foo'; needed: importer_name" in lines[7]
     assert "marian-args.training-teacher.learn-rate" in lines[8]

@@ -1,11 +1,11 @@
 import pytest
 
 from pipeline.clean.checks import PairCheck, SideCheck
-from pipeline.clean.identify import LanguageJudge
-from pipeline.clean.languages import _CODES, identifier_codes
 from pipeline.clean.normalise import normalise
 from pipeline.clean.rules import rules_for
 from pipeline.common.errors import UserError
+from pipeline.common.identify import LanguageJudge
+from pipeline.common.languages import _CODES, identifier_codes
 
 NO_LID = {"language": False}
 
@@ -130,7 +130,7 @@ def test_unknown_language_says_how_to_go_on() -> None:
 
 
 def test_every_listed_language_is_known_to_the_identifier() -> None:
-    from pipeline.clean.identify import _identifier
+    from pipeline.common.identify import _identifier
 
     known = _identifier().get_confidence_all().keys()
     unknown = {language for language in _CODES if not known & set(identifier_codes(language))}

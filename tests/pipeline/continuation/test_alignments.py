@@ -34,8 +34,8 @@ def test_empty_sides_have_no_links() -> None:
         ("0-0", ("a", "x"), "the tokens end before the text does, at 'b'"),
         ("0-0", ("a b b", "x"), "the token 'b' is not what stands"),
         ("2-0", ("a b", "x"), "the link 2-0 leads out of sentences of 2 and 1 tokens"),
-        ("0:0", ("a b", "x"), "'0:0' is not a link"),
-        ("0-", ("a b", "x"), "'0-' is not a link"),
+        ("0:0", ("a b", "x"), "'0:0' is not an alignment point"),
+        ("0-", ("a b", "x"), "'0-' is not an alignment point"),
         ("0-0", ("a &amp; b", "x"), "belongs to other text, or changed it"),
     ],
 )

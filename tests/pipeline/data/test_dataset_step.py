@@ -188,3 +188,34 @@ def test_an_error_page_in_place_of_a_zst(step: DatasetStep, web: Any) -> None:
 def test_addresses_that_cannot_be_read(step: DatasetStep, url: str) -> None:
     with pytest.raises(UserError):
         step.mono(f"url_{url}")
+
+
+def test_augmented_test_sets(step: DatasetStep, tmp_path: Path) -> None:
+    rows = [(f"The weather of day {n} is good.", f"Das Wetter von Tag {n} ist gut.") for n in range(200)]
+    for side, language in enumerate(("en", "de")):
+        write(tmp_path / f"test.{language}", [row[side] for row in rows])
+    place = f"{tmp_path}/test.[LANG]"
+    assert step.parallel(f"file_aug-upper_{place}")[3] == (
+        "THE WEATHER OF DAY 3 IS GOOD.",
+        "DAS WETTER VON TAG 3 IST GUT.",
+    )
+    assert step.parallel(f"file_aug-punct_{place}")[3] == (rows[3][0][:-1], rows[3][1][:-1])
+    typos = step.parallel(f"file_aug-typos_{place}")
+    assert (
+        sum(source != row[0] for (source, _), row in zip(typos, rows, strict=True)) > 90
+    )  # some typos swap like letters
+    assert [target for _, target in typos] == [row[1] for row in rows]
+    assert len(step.parallel(f"file_aug-noise_{place}")) == 400
+    mixed = step.parallel(f"file_aug-mix_{place}")
+    assert mixed == step.parallel(f"file_aug-mix_{place}")
+    changed = sum(row not in rows for row in mixed)
+    assert 10 < changed < 100
+    with pytest.raises(UserError, match="is for parallel data sets"):
+        step.mono(f"file_aug-mix_{place}")
+
+
+def test_an_augmentation_that_changes_nothing_is_refused(step: DatasetStep, tmp_path: Path) -> None:
+    for language in ("en", "de"):
+        write(tmp_path / f"test.{language}", ["今日は天気がいい。"])
+    with pytest.raises(UserError, match="aug-upper changes nothing"):
+        step.parallel(f"file_aug-upper_{tmp_path}/test.[LANG]")

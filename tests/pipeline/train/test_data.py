@@ -12,9 +12,9 @@ import sentencepiece
 import torch
 import yaml
 
+from pipeline.common.augment.augmenter import NO_AUGMENTATION, Augmentation, Augmenter
 from pipeline.common.errors import UserError
 from pipeline.train import mixture
-from pipeline.train.augment.augmenter import NO_AUGMENTATION, Augmentation, Augmenter
 from pipeline.train.curriculum import Stage, curriculum
 from pipeline.train.data import TrainingData, Update, in_background, open_corpora
 from pipeline.train.encoded import EncodedCorpus

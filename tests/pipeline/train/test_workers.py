@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from pipeline.common.augment.augmenter import DEFAULTS, Augmenter
 from pipeline.common.errors import TransientError, UserError
-from pipeline.train.augment.augmenter import DEFAULTS, Augmenter
 from pipeline.train.encoding import EncodedRows, Encoder
 from pipeline.train.workers import EncodingWorkers, Task, choose_workers
 

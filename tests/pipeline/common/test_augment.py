@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.common.errors import UserError
-from pipeline.common.words import split_words
-from pipeline.train.alignments import parse_points
-from pipeline.train.augment import typos
-from pipeline.train.augment.augmenter import DEFAULTS, NO_AUGMENTATION, Augmentation, Augmenter, parse_augmentation
-from pipeline.train.augment.modifiers import (
+from pipeline.common.alignments import parse_points
+from pipeline.common.augment import typos
+from pipeline.common.augment.augmenter import DEFAULTS, NO_AUGMENTATION, Augmentation, Augmenter, parse_augmentation
+from pipeline.common.augment.modifiers import (
     Pair,
     add_typos,
     insert_noise,
@@ -20,8 +18,10 @@ from pipeline.train.augment.modifiers import (
     title_case,
     upper_case,
 )
-from pipeline.train.augment.script import script_of
-from pipeline.train.augment.typos import Typist, misspell
+from pipeline.common.augment.script import script_of
+from pipeline.common.augment.typos import Typist, misspell
+from pipeline.common.errors import UserError
+from pipeline.common.words import split_words
 
 PAIR = Pair("The small house is old.", "Klein ist das alte Haus.", "0-2 1-0 2-4 3-1 4-3 5-5")
 EN_DE = ("en", "de")

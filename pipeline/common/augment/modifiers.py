@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from pipeline.common.alignments import parse_points
+from pipeline.common.augment.noise import random_words
+from pipeline.common.augment.typos import misspell
 from pipeline.common.words import word_spans
-from pipeline.train.alignments import parse_points
-from pipeline.train.augment.noise import random_words
-from pipeline.train.augment.typos import misspell
 
 _FIRST_LETTER = re.compile(r"(?<!\S)\S")
 _DOTTED_LANGUAGES = frozenset({"tr", "az", "crh"})

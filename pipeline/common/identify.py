@@ -4,8 +4,8 @@ import logging
 from functools import cache
 from typing import Any
 
-from pipeline.clean.languages import identifier_codes
 from pipeline.common.errors import UserError
+from pipeline.common.languages import identifier_codes
 
 _CANDIDATES = 12
 _UNSEEN = 7.0  # HeLI's penalty for a word that a language has no n-gram of

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.common.augment import modifiers
+from pipeline.common.augment.modifiers import Pair
+from pipeline.common.augment.script import Script
 from pipeline.common.errors import UserError
-from pipeline.train.augment import modifiers
-from pipeline.train.augment.modifiers import Pair
-from pipeline.train.augment.script import Script
-from pipeline.train.shuffle import Row
 
+Row = tuple[str, ...]  # source, target and perhaps alignments
 logger = logging.getLogger(__name__)
 
 
