@@ -14,7 +14,7 @@ Names of data sets:
   hplt_mono/v3.0                      HPLT's web crawls, monolingual
 
 A parallel one may have an augmentation in its name, to test models on: flores_aug-upper_devtest; aug-title, aug-upper,
-aug-punct, aug-typos, aug-noise, aug-mix, aug-mix-cjk.
+aug-punct, aug-typos, aug-noise, aug-inline-noise, aug-mix, aug-mix-cjk.
 
 Files are plain, gzip or zstd, told apart by content. [LANG] stands for the language; a monolingual data set may do
 without it. Line ends and tabs inside a text become spaces; nothing else is cleaned here, save what is particular to

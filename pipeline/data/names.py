@@ -31,7 +31,7 @@ _SERVICES = """
 bouquet tatoeba statmt wmt custom-corpus custom-mono hf huggingface commoncrawl cc100 leipzig nllb paracrawl
 """
 _UNSUPPORTED = frozenset(_SERVICES.split())
-AUGMENTATIONS = ("title", "upper", "punct", "typos", "noise", "mix", "mix-cjk")
+AUGMENTATIONS = ("title", "upper", "punct", "typos", "noise", "inline-noise", "mix", "mix-cjk")
 _AUGMENTATION = re.compile(r"aug-([a-z-]+)_(.*)")
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 _LANGUAGE_PLACE = re.compile(r"\.?\[LANG\]")
@@ -50,11 +50,6 @@ def split_dataset(name: str) -> tuple[str, str]:
     if not rest:
         raise UserError(f"data set {name!r} names nothing to import: write {importer}_ and then {_MEANING[importer]}")
     augmentation, plain = split_augmentation(rest)
-    if augmentation in ("inline-noise", "inline"):
-        raise UserError(
-            f"data set {name!r} asks for inline noise, which needs word alignments of the test set: there are none, so "
-            f"use another augmentation ({', '.join(AUGMENTATIONS)})"
-        )
     if augmentation and augmentation not in AUGMENTATIONS:
         raise UserError(
             f"data set {name!r}: there is no augmentation {augmentation!r}; there are {', '.join(AUGMENTATIONS)}"

@@ -201,15 +201,19 @@ def test_augmented_test_sets(step: DatasetStep, tmp_path: Path) -> None:
     )
     assert step.parallel(f"file_aug-punct_{place}")[3] == (rows[3][0][:-1], rows[3][1][:-1])
     typos = step.parallel(f"file_aug-typos_{place}")
-    assert (
-        sum(source != row[0] for (source, _), row in zip(typos, rows, strict=True)) > 90
-    )  # some typos swap like letters
+    assert sum(source != row[0] for (source, _), row in zip(typos, rows, strict=True)) > 90
     assert [target for _, target in typos] == [row[1] for row in rows]
     assert len(step.parallel(f"file_aug-noise_{place}")) == 400
     mixed = step.parallel(f"file_aug-mix_{place}")
     assert mixed == step.parallel(f"file_aug-mix_{place}")
     changed = sum(row not in rows for row in mixed)
     assert 10 < changed < 100
+    noisy = step.parallel(f"file_aug-inline-noise_{place}")
+    for (source, target), row in zip(noisy, rows, strict=True):
+        number = row[0].split()[4]
+        behind = [text.split(f" {number} ")[1] for text in (source, target)]
+        # Behind the number, which both sides have: the same noise, then what stood there before.
+        assert [behind[0].removesuffix(" is good."), behind[1].removesuffix(" ist gut.")] == [behind[0][:-9]] * 2
     with pytest.raises(UserError, match="is for parallel data sets"):
         step.mono(f"file_aug-mix_{place}")
 
