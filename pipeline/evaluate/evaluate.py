@@ -2,14 +2,13 @@
 
 A model.npz is converted to CTranslate2 (float32) for the occasion; a CTranslate2 directory is taken as it is; several
 model.npz are decoded as an ensemble; a folder that pipeline.continuation.external has written brings its own tokenizer
-and is computed in the precision asked for. Quality is sacreBLEU's corpus chrF and BLEU; speed is measured on one
-thread, whatever the number of threads that translate.
+and is computed in the precision asked for. Quality is sacreBLEU's corpus chrF, BLEU and TER, and COMET where asked for;
+speed and memory are measured on one thread in a process of their own, whatever the number of threads that translate.
 """
 
 import argparse
 import importlib.metadata
 import logging
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,22 +20,13 @@ from pipeline.common.command import json_argument, run_command
 from pipeline.common.corpus import read_parallel, write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
-from pipeline.evaluate.decoders import (
-    CTranslate2Decoder,
-    Decoder,
-    ExternalDecoder,
-    TorchDecoder,
-    Translator,
-)
-from pipeline.evaluate.scoring import bleu, chrf
-from pipeline.evaluate.speed import measure_speed
-from pipeline.model import external
-from pipeline.model.decoding import LONGEST, DecodingOptions, decoding_options
-from pipeline.model.formats import ctranslate2 as ctranslate2_format
-from pipeline.model.formats import npz
+from pipeline.evaluate.comet import Comet
+from pipeline.evaluate.loading import Source, count_parameters, load_translator, model_size
+from pipeline.evaluate.measure import MEMORY_MEASURED, SPEED_MEASURED, measure_model
+from pipeline.evaluate.scoring import bleu, chrf, ter
+from pipeline.evaluate.speed import SECONDS
+from pipeline.model.decoding import LONGEST, decoding_options
 from pipeline.model.hardware import cpu_threads
-from pipeline.model.transformer import parameter_shapes
-from pipeline.model.vocab import Vocab, check_tag, load_same
 
 EXAMPLE = """example:
   python -m pipeline.evaluate.evaluate --name student --model final.model.npz.best-chrf.npz --src en --trg de \\
@@ -44,6 +34,20 @@ EXAMPLE = """example:
     --references-src test.en.zst --references-trg test.de.zst --options '{"beam-size": 1}' --output-prefix out/django
 
 writes out/django.metrics.json, out/django.de.zst (translations), out/django.en.zst and out/django.de.ref.zst"""
+
+# How the figures of metrics.json came about, by their keys.
+MEASURED = {
+    "chrf": "sacreBLEU's corpus chrF over all lines, as its signature says",
+    "bleu": "sacreBLEU's corpus BLEU over all lines, as its signature says",
+    "ter": "sacreBLEU's corpus TER over all lines, as its signature says; lower is better; null where a language has "
+    "no words that it can split",
+    "comet": "system score of the COMET model that its signature names",
+    "speed": SPEED_MEASURED,
+    "memory": MEMORY_MEASURED,
+    "size-bytes": "the model's files on disk, without SentencePiece vocabularies; all files of another maker's model",
+    "parameters": "trained numbers, counted from the model's architecture; null where the files do not tell it",
+    "cut-sources": "sources with more pieces than max-length, whose ends are not translated",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -91,48 +95,69 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--threads", type=int, default=cpu_threads(), help="threads that translate (default: all processors)"
     )
+    parser.add_argument(
+        "--comet", metavar="MODEL", help="also score by COMET: a checkpoint's path, or a name on Hugging Face's hub"
+    )
+    parser.add_argument(
+        "--speed-seconds",
+        type=float,
+        default=SECONDS,
+        help=f"about how long speed is measured (default: {SECONDS:g}); 0 leaves out speed and memory",
+    )
     parser.add_argument("--output-prefix", type=Path, required=True, help="path that the outputs' names begin with")
     args = parser.parse_args(arguments)
     if args.threads < 1:
         raise UserError(f"--threads must be at least 1, found {args.threads}")
 
+    if args.speed_seconds < 0:
+        raise UserError(f"--speed-seconds must not be negative, found {args.speed_seconds:g}")
+
     options = decoding_options(args.options, beam_size=1, max_length=LONGEST)
+    comet = Comet(args.comet) if args.comet else None
     sources, references = read_test_set(args.references_src, args.references_trg)
-    with tempfile.TemporaryDirectory(prefix="evaluate-") as temporary:
-        translator = load_translator(
-            args.model,
-            (args.src_vocab, args.trg_vocab),
-            args.source_prefix,
-            options,
-            args.threads,
-            Path(temporary),
-        )
-        torch.set_num_threads(args.threads)
-        hypotheses = translator.translate_all(sources)
-        torch.set_num_threads(1)
-        speed = measure_speed(translator.translate, sources, args.src)
-    size = model_size(args.model)
-    metrics = {
+    metrics: dict[str, Any] = {
         "name": args.name,
         "dataset": args.dataset,
         "src": args.src,
         "trg": args.trg,
         "sentences": len(sources),
-        "cut-sources": translator.count_cut(sources),
-        "chrf": chrf(hypotheses, references),
-        "bleu": bleu(hypotheses, references, args.trg),
-        "speed": speed,
-        "size-bytes": size,
+    }
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as temporary:
+        source = Source(args.model, (args.src_vocab, args.trg_vocab), args.source_prefix, options, Path(temporary))
+        torch.set_num_threads(args.threads)
+        translator = load_translator(source, args.threads)
+        hypotheses = translator.translate_all(sources)
+        metrics |= {
+            "cut-sources": translator.count_cut(sources),
+            "chrf": chrf(hypotheses, references),
+            "bleu": bleu(hypotheses, references, args.trg),
+            "ter": ter(hypotheses, references, args.trg),
+            "engine": translator.decoder.engine,
+        }
+        del translator
+        if args.speed_seconds:
+            metrics["speed"], metrics["memory"] = measure_model(source, sources, args.src, args.speed_seconds)
+    if comet:
+        metrics["comet"] = comet.score(sources, hypotheses, references)
+    metrics |= {
+        "size-bytes": model_size(args.model),
         "parameters": count_parameters(args.model),
-        "engine": translator.decoder.engine,
         "decoding": options.to_json(),
         "versions": {package: importlib.metadata.version(package) for package in ("ctranslate2", "sacrebleu", "torch")},
     }
+    metrics["measured"] = {key: how for key, how in MEASURED.items() if key in metrics}
     write_outputs(args.output_prefix, metrics, sources, hypotheses, references)
-    logger.info(
-        f"{args.name} on {args.dataset}: chrF {metrics['chrf']['score']:.1f}, BLEU {metrics['bleu']['score']:.1f}, "
-        f"{speed['words-per-second']:,.0f} words/s on one thread, {size / 1e6:,.1f} MB"
-    )
+    logger.info(summary_line(metrics))
+
+
+def summary_line(metrics: dict[str, Any]) -> str:
+    """The figures in one line for the log."""
+    parts = [f"chrF {metrics['chrf']['score']:.1f}", f"BLEU {metrics['bleu']['score']:.1f}"]
+    if "speed" in metrics:
+        parts.append(f"{metrics['speed']['words-per-second']:,.0f} words/s on one thread")
+        parts.append(f"{metrics['memory']['peak-rss-bytes'] / 1e6:,.0f} MB of memory")
+    parts.append(f"{metrics['size-bytes'] / 1e6:,.1f} MB on disk")
+    return f"{metrics['name']} on {metrics['dataset']}: {', '.join(parts)}"
 
 
 def read_test_set(src_path: Path, trg_path: Path) -> tuple[list[str], list[str]]:
@@ -144,80 +169,6 @@ def read_test_set(src_path: Path, trg_path: Path) -> tuple[list[str], list[str]]
     if not any(source.strip() for source, _ in pairs):
         raise UserError(f"the test set {src_path} has no sentences: at least one is needed to evaluate a model")
     return [source for source, _ in pairs], [reference for _, reference in pairs]
-
-
-def load_translator(
-    models: Sequence[Path],
-    vocab_paths: tuple[Sequence[Path], Sequence[Path]],
-    source_prefix: str,
-    options: DecodingOptions,
-    threads: int,
-    temporary: Path,
-) -> Translator:
-    """What translates texts with a model, with the vocabularies given or with its own.
-
-    Raises UserError when files are missing or do not fit each other, and when an option cannot be done.
-    """
-    for path in models:
-        if not path.exists():
-            raise UserError(f"the model {path} does not exist")
-    if external.check_models(models, vocab_paths):
-        decoder = ExternalDecoder(models[0], options, threads, source_prefix)
-        return Translator(decoder, decoder.model.encode, decoder.model.decode, decoder.model.longest)
-    vocabs = load_same(vocab_paths[0]), load_same(vocab_paths[1])
-    check_tag(source_prefix, vocabs[0].all_pieces, str(vocab_paths[0][0]))
-    return Translator.with_vocabs(
-        load_decoder(models, vocab_paths[0][0], vocab_paths[1][0], vocabs, options, threads, temporary),
-        vocabs,
-        options,
-        source_prefix,
-    )
-
-
-def load_decoder(
-    models: Sequence[Path],
-    src_vocab: Path,
-    trg_vocab: Path,
-    vocabs: tuple[Vocab, Vocab],
-    options: DecodingOptions,
-    threads: int,
-    temporary: Path,
-) -> Decoder:
-    """The decoder of one model (a model.npz is converted into `temporary`), or of an ensemble.
-
-    What CTranslate2 does not do (an ensemble, a recurrent decoder, repeatable samples) is done by torch.
-
-    Raises UserError on vocabularies of other sizes, and on a directory in an ensemble or to be sampled from.
-    """
-    if len(models) > 1:
-        if directory := next(filter(Path.is_dir, models), None):
-            raise UserError(f"{directory} is a directory: the models of an ensemble must be model.npz files")
-        return TorchDecoder(models, vocabs, options)
-    if models[0].is_dir():
-        if options.sampling:
-            raise UserError(f"{models[0]} is a CTranslate2 directory: output-sampling needs a model.npz")
-        return CTranslate2Decoder(models[0], vocabs, options, threads)
-    if options.sampling or npz.load_config(models[0]).is_recurrent:
-        return TorchDecoder(models, vocabs, options)
-    directory = temporary / "ctranslate2"
-    ctranslate2_format.save(npz.load(models[0]), directory, (src_vocab, trg_vocab))
-    return CTranslate2Decoder(directory, vocabs, options, threads)
-
-
-def model_size(models: Sequence[Path]) -> int:
-    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files, without SentencePiece vocabularies; of
-    all files of another maker's model."""
-    paths = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path])]
-    whole = external.is_external(models[0])
-    files = [file for file in paths if file.is_file() and (whole or file.suffix != ".spm")]
-    return sum(file.stat().st_size for file in files)
-
-
-def count_parameters(models: Sequence[Path]) -> int | None:
-    """Trained parameters of model.npz files together; None for a CTranslate2 directory, which does not tell."""
-    if any(path.is_dir() for path in models):
-        return None
-    return sum(math.prod(shape) for path in models for shape in parameter_shapes(npz.load_config(path)).values())
 
 
 def write_outputs(

@@ -6,16 +6,18 @@ from typing import TypedDict
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 
 from pipeline.common.words import split_words
 
 # Written without spaces between words, so that words can be neither matched (BLEU) nor counted (speed) by spaces.
 UNSPACED_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my", "bo", "dz"})
 _CHINESE = frozenset({"zh", "yue"})
+_SPLIT_BY_TERCOM = frozenset({"zh", "yue", "ja"})
 
 
 class Score(TypedDict):
-    """A corpus score (0 to 100) and sacreBLEU's signature of how it was computed."""
+    """A corpus score (0 to 100, the best; of TER 0 is the best) and sacreBLEU's signature of how it was computed."""
 
     score: float
     signature: str
@@ -26,14 +28,32 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
 
     Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation", 2015.
     """
-    metric = CHRF()
-    result = metric.corpus_score(list(hypotheses), [list(references)])
-    return Score(score=round(result.score, 4), signature=metric.get_signature().format())
+    return _corpus_score(CHRF(), hypotheses, references)
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Score:
     """Corpus BLEU on detokenised text, split into words as suits the target language."""
-    metric = BLEU(tokenize=bleu_tokenizer(language))
+    return _corpus_score(bleu_metric(language), hypotheses, references)
+
+
+def ter(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Score | None:
+    """Corpus TER: edits (shifts of phrases among them) per 100 words of the reference; lower is better, may pass 100.
+
+    None for a language without spaces that tercom's tokenizer cannot split, such as Thai.
+    """
+    base = base_language(language)
+    if base in UNSPACED_LANGUAGES - _SPLIT_BY_TERCOM:
+        return None
+    split = base in _SPLIT_BY_TERCOM
+    return _corpus_score(TER(normalized=split, asian_support=split), hypotheses, references)
+
+
+def bleu_metric(language: str) -> BLEU:
+    """sacreBLEU's BLEU for text of a language."""
+    return BLEU(tokenize=bleu_tokenizer(language))
+
+
+def _corpus_score(metric: BLEU | CHRF | TER, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     result = metric.corpus_score(list(hypotheses), [list(references)])
     return Score(score=round(result.score, 4), signature=metric.get_signature().format())
 

@@ -3,7 +3,6 @@
 import contextlib
 import platform
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,39 +12,45 @@ from pipeline.common.progress import Progress
 from pipeline.evaluate.scoring import count_words
 
 BATCH_SIZE = 16  # sentences; on one thread larger batches are slower with 8-bit weights and gain little without
-WARM_UP_SENTENCES = 4
-THROUGHPUT_SECONDS = 3.0
-LATENCY_SECONDS = 5.0
 LATENCY_SENTENCES = 200
+SECONDS = 8.0  # of wall time for the measurements of a model
 
 Translate = Callable[[Sequence[str]], object]
 
 
-def measure_speed(translate: Translate, sentences: Sequence[str], language: str) -> dict[str, Any]:
+def measure_speed(
+    translate: Translate, sentences: Sequence[str], language: str, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Words per second and latency of `translate`, which takes a batch of sentences and must use one thread.
 
-    Text in, text out: splitting into pieces and joining them counts too. `sentences` must not be empty.
+    About `seconds` of wall time, half of it for batches and half for single sentences.
+    Text in, text out: splitting into pieces and joining them counts too. `sentences` must not be empty. What is
+    translated first, the batch of the longest sentences, warms up caches and memory, and is not measured.
     """
-    translate(sentences[:WARM_UP_SENTENCES])
-    latencies = latency_seconds(translate, sentences)
+    translate([sentences[index] for index in length_batches(sentences, BATCH_SIZE)[0]])
+    sample = latency_sample(sentences)
+    latencies = latency_seconds(translate, sample, seconds / 2)
+    single = count_words(sample[: len(latencies)], language) / sum(latencies)
+    milliseconds = [1000 * seconds for seconds in latencies]
     return {
-        "words-per-second": round(words_per_second(translate, sentences, language), 1),
+        "words-per-second": round(words_per_second(translate, sentences, language, seconds / 2), 1),
+        "words-per-second-single": round(single, 1),
         "threads": 1,
         "batch-size": BATCH_SIZE,
         "latency-ms": {
-            "median": round(1000 * statistics.median(latencies), 3),
-            "p95": round(1000 * percentile(latencies, 95), 3),
+            "median": round(percentile(milliseconds, 50), 3),
+            **{f"p{percent}": round(percentile(milliseconds, percent), 3) for percent in (50, 90, 95, 99)},
             "sentences": len(latencies),
         },
         "processor": processor_name(),
     }
 
 
-def words_per_second(translate: Translate, sentences: Sequence[str], language: str) -> float:
+def words_per_second(translate: Translate, sentences: Sequence[str], language: str, seconds: float) -> float:
     """Source words per second of wall time, over batches of sentences of similar length.
 
-    Batches are visited in a seeded random order until three seconds are over, again from the first when all are done:
-    a slow model is judged on a fair sample of the lengths, a fast one on the whole set many times.
+    Batches are visited in a seeded random order until `seconds` are over, again from the first when all are done: a
+    slow model is judged on a fair sample of the lengths, a fast one on the whole set many times.
     """
     batches = [[sentences[index] for index in batch] for batch in length_batches(sentences, BATCH_SIZE)]
     random.Random(1).shuffle(batches)
@@ -57,22 +62,27 @@ def words_per_second(translate: Translate, sentences: Sequence[str], language: s
             translate(batch)
             done += count
             progress.add(count)
-            seconds = time.perf_counter() - start
-            if seconds >= THROUGHPUT_SECONDS:
-                return done / seconds
+            passed = time.perf_counter() - start
+            if passed >= seconds:
+                return done / passed
 
 
-def latency_seconds(translate: Translate, sentences: Sequence[str]) -> list[float]:
-    """Wall seconds of single sentences, of a seeded sample of at most 200, for at most about five seconds."""
-    sample = random.Random(1).sample(sentences, min(LATENCY_SENTENCES, len(sentences)))
+def latency_sample(sentences: Sequence[str]) -> list[str]:
+    """A seeded sample of at most 200 sentences that are not empty."""
+    filled = [sentence for sentence in sentences if sentence.strip()]
+    return random.Random(1).sample(filled, min(LATENCY_SENTENCES, len(filled)))
+
+
+def latency_seconds(translate: Translate, sentences: Sequence[str], seconds: float) -> list[float]:
+    """Wall seconds of single sentences, one after the other, until all are done or about `seconds` are over."""
     latencies: list[float] = []
     started = time.perf_counter()
-    for sentence in sample:
+    for sentence in sentences:
         before = time.perf_counter()
         translate([sentence])
         now = time.perf_counter()
         latencies.append(now - before)
-        if now - started >= LATENCY_SECONDS:
+        if now - started >= seconds:
             break
     return latencies
 

@@ -7,7 +7,6 @@ import pytest
 import sentencepiece
 
 from pipeline.common.files import write_lines
-from pipeline.evaluate import speed
 from pipeline.model.config import ModelConfig
 from pipeline.model.formats import ctranslate2, npz
 from pipeline.model.transformer import Transformer
@@ -78,10 +77,3 @@ def test_set(tmp_path: Path) -> tuple[Path, Path]:
             for line in lines:
                 writer.write(line)
     return paths
-
-
-@pytest.fixture
-def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speed is measured for a moment only: these tests are about what is measured, not about the figure."""
-    monkeypatch.setattr(speed, "THROUGHPUT_SECONDS", 0.02)
-    monkeypatch.setattr(speed, "LATENCY_SECONDS", 0.02)

@@ -20,7 +20,6 @@ from pipeline.evaluate.evaluate import main
 from pipeline.model.formats import ctranslate2, npz
 
 Evaluate = Callable[..., dict[str, Any]]
-pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture
@@ -39,6 +38,7 @@ def evaluate(models: dict[str, Path], test_set: tuple[Path, Path], tmp_path: Pat
             "references-trg": test_set[1],
             "output-prefix": tmp_path / "out" / "toy",
             "threads": 1,
+            "speed-seconds": 0,  # measuring needs a process of its own; a few tests are about it
             **{key.replace("_", "-"): value for key, value in flags.items()},
         }
         arguments = [str(part) for key, value in given.items() if value is not None for part in (f"--{key}", value)]
@@ -56,6 +56,8 @@ def test_scores_are_sacrebleus_over_the_written_files(evaluate: Evaluate, tmp_pa
     assert metrics["bleu"]["score"] == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-3)
     assert "nc:6|nw:0" in metrics["chrf"]["signature"]
     assert "tok:13a" in metrics["bleu"]["signature"]
+    assert metrics["ter"]["score"] == pytest.approx(sacrebleu.corpus_ter(hypotheses, [references]).score, abs=1e-3)
+    assert "tok:tercom" in metrics["ter"]["signature"]
 
 
 def test_the_files_keep_the_test_sets_lines_and_order(
@@ -104,7 +106,6 @@ def test_an_int8_directory(evaluate: Evaluate, models: dict[str, Path]) -> None:
 def test_a_recurrent_model_is_translated_by_torch(evaluate: Evaluate, models: dict[str, Path]) -> None:
     metrics = evaluate("recurrent")
     assert metrics["engine"] == "torch"
-    assert metrics["speed"]["words-per-second"] > 0
     assert metrics["parameters"] < evaluate("first")["parameters"]
 
 
@@ -121,13 +122,25 @@ def test_an_ensemble_of_one_model_twice_translates_like_that_model(evaluate: Eva
     assert other["decoding"]["beam-size"] == 4
 
 
-def test_speed_is_said_with_all_that_it_depends_on(evaluate: Evaluate) -> None:
-    speed = evaluate("first", threads=2)["speed"]
+def test_speed_and_memory_are_said_with_all_that_they_depend_on(evaluate: Evaluate, tmp_path: Path) -> None:
+    metrics = evaluate("first", threads=2, speed_seconds=0.2)
+    speed, memory = metrics["speed"], metrics["memory"]
     assert speed["threads"] == 1
-    assert speed["words-per-second"] > 0
+    assert speed["words-per-second"] > 0 and speed["words-per-second-single"] > 0
     assert speed["batch-size"] == 16
-    assert 0 < speed["latency-ms"]["median"] <= speed["latency-ms"]["p95"]
+    latency = speed["latency-ms"]
+    assert 0 < latency["p50"] == latency["median"] <= latency["p90"] <= latency["p95"] <= latency["p99"]
     assert speed["processor"]
+    assert memory["peak-rss-bytes"] == memory["before-loading-bytes"] + memory["model-bytes"]
+    assert set(metrics["measured"]) >= {"chrf", "bleu", "ter", "speed", "memory", "size-bytes", "parameters"}
+
+    without = evaluate("first", output_prefix=tmp_path / "out" / "without")
+    assert "speed" not in without and "memory" not in without["measured"]
+    assert {key: without[key] for key in ("chrf", "bleu", "ter")} == {
+        key: metrics[key] for key in ("chrf", "bleu", "ter")
+    }
+    with pytest.raises(UserError, match="--speed-seconds"):
+        evaluate("first", speed_seconds=-1)
 
 
 def test_threads_change_no_translation(evaluate: Evaluate, tmp_path: Path) -> None:
@@ -245,7 +258,7 @@ def test_a_model_of_another_maker(
     assert metrics["chrf"]["score"] == 100  # it learnt them by heart
     assert metrics["engine"] == "ctranslate2 float32"
     assert metrics["size-bytes"] == sum(file.stat().st_size for file in external.iterdir())
-    assert metrics["parameters"] is None and metrics["speed"]["words-per-second"] > 0
+    assert metrics["parameters"] is None
     assert evaluate(**given, options='{"precision": "int8"}')["engine"] == "ctranslate2 int8"
     assert evaluate(**given, options='{"max-length": 4}')["cut-sources"] > 0
     with caplog.at_level("INFO"):

@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.evaluate import speed
-from pipeline.evaluate.scoring import bleu, bleu_tokenizer, chrf, count_words
-from pipeline.evaluate.speed import latency_seconds, length_batches, measure_speed, percentile, words_per_second
+from pipeline.evaluate.scoring import bleu, bleu_tokenizer, chrf, count_words, ter
+from pipeline.evaluate.speed import (
+    latency_sample,
+    latency_seconds,
+    length_batches,
+    measure_speed,
+    percentile,
+    words_per_second,
+)
 
 HYPOTHESES = ["Das Haus ist sehr klein.", "Sie liest ein Buch über Häuser, oder?", "(leer)"]
 REFERENCES = ["Das Haus ist klein.", "Sie liest ein langes Buch über Häuser.", "Nichts da."]
@@ -20,6 +27,8 @@ def test_scores_are_sacrebleus() -> None:
     assert bleu(HYPOTHESES, REFERENCES, "de")["score"] == round(
         sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score, 4
     )
+    edits = ter(HYPOTHESES, REFERENCES, "de")
+    assert edits and edits["score"] == round(sacrebleu.corpus_ter(HYPOTHESES, [REFERENCES]).score, 4)
     assert chrf(REFERENCES, REFERENCES)["score"] == bleu(REFERENCES, REFERENCES, "de")["score"] == 100
 
 
@@ -27,6 +36,13 @@ def test_scores_are_sacrebleus() -> None:
 def test_bleu_splits_words_as_suits_the_language(language: str, tokenizer: str) -> None:
     assert bleu_tokenizer(language) == tokenizer
     assert f"tok:{tokenizer}|" in bleu(["我 有书"], ["我有一本书"], language)["signature"]
+
+
+def test_ter_splits_what_tercom_can_split() -> None:
+    chinese = ter(["我有书"], ["我有一书"], "zh")
+    assert chinese and chinese["score"] == 25  # one of four characters is missing
+    assert "asian:yes" in chinese["signature"]
+    assert ter(["ฉันมีหนังสือ"], ["ฉันมีหนังสือ"], "th") is None
 
 
 def test_words_are_counted_between_spaces_or_as_characters() -> None:
@@ -64,22 +80,34 @@ class Clock:
 def test_throughput_is_words_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     # sentences of three words on average, at 10 ms each
-    assert words_per_second(clock.translate, ["one two three", "a b", "a b c d"] * 16, "en") == pytest.approx(
-        300, rel=0.05
-    )
-    assert speed.THROUGHPUT_SECONDS <= clock.now < speed.THROUGHPUT_SECONDS + 0.2
+    sentences = ["one two three", "a b", "a b c d"] * 16
+    assert words_per_second(clock.translate, sentences, "en", seconds=3) == pytest.approx(300, rel=0.05)
+    assert 3 <= clock.now < 3.2
 
 
 def test_latency_is_of_single_sentences_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    assert latency_seconds(clock.translate, ["a"] * 1000) == pytest.approx([0.01] * speed.LATENCY_SENTENCES)
-    monkeypatch.setattr(speed, "LATENCY_SECONDS", 0.5)
-    assert len(latency_seconds(clock.translate, ["a"] * 1000)) in (50, 51)
+    assert latency_seconds(clock.translate, ["a"] * 100, seconds=5) == pytest.approx([0.01] * 100)
+    assert len(latency_seconds(clock.translate, ["a"] * 1000, seconds=0.5)) in (50, 51)
+    sample = latency_sample(["", *(str(number) for number in range(1000)), " "])
+    assert len(set(sample)) == speed.LATENCY_SENTENCES and "" not in sample and " " not in sample
 
 
-def test_a_measurement_begins_with_a_warm_up(short_measurements: None) -> None:
-    calls: list[int] = []
-    measured = measure_speed(lambda batch: calls.append(len(batch)), ["one two"] * 8, "en")
-    assert calls[0] == speed.WARM_UP_SENTENCES
-    assert calls[1:9] == [1] * 8
-    assert measured["threads"] == 1
+def test_a_measurement_begins_with_a_warm_up_of_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Clock(monkeypatch), []
+
+    def translate(batch: Sequence[str]) -> None:
+        calls.append(list(batch))
+        # what comes first is slow, as memory is new and caches are cold
+        clock.now += 100.0 if len(calls) == 1 else 0.01 * len(batch)
+
+    sentences = ["one two"] * 20 + ["one two three four"] * 16
+    measured = measure_speed(translate, sentences, "en", seconds=4)
+    assert calls[0] == ["one two three four"] * 16
+    assert [len(batch) for batch in calls[1:37]] == [1] * 36
+    words = (20 * 2 + 16 * 4) / 36
+    assert measured["words-per-second"] == pytest.approx(100 * words, rel=0.05)
+    assert measured["words-per-second-single"] == pytest.approx(100 * words, rel=0.001)
+    latency = measured["latency-ms"]
+    assert latency["sentences"] == 36 and measured["threads"] == 1
+    assert latency["median"] == latency["p50"] == latency["p90"] == latency["p99"] == pytest.approx(10)
