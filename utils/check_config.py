@@ -80,6 +80,8 @@ def _check_distillation(config: TrainingConfig) -> None:
         check_same_every_time(student, bool(parse_augmentation(config.experiment.augmentation)))
     if distillation.hidden_weights and config.experiment.teacher_ensemble > 1:
         raise UserError("hidden states can be compared with one teacher, but teacher-ensemble is above 1")
+    if config.continuation.models.teacher:
+        return  # its layers are not known before it is fetched; the trainer compares them
     depths = {
         "encoder": (student.enc_depth, teacher.enc_depth),
         "decoder": (student.dec_depth, teacher.dec_depth),
@@ -94,7 +96,9 @@ def _check_distillation(config: TrainingConfig) -> None:
 
 def _check_teacher_curriculum(config: TrainingConfig) -> None:
     if stages := config.experiment.curriculum.teacher:
-        parse_curriculum(stages, ["original", "backtranslated"] if config.datasets.mono_trg else ["original"])
+        corpora = config.continuation.corpora
+        backtranslated = config.datasets.mono_trg or corpora.mono_trg or corpora.backtranslations
+        parse_curriculum(stages, ["original", "backtranslated"] if backtranslated else ["original"])
 
 
 def _check_student_curriculum(config: TrainingConfig) -> None:

@@ -248,3 +248,19 @@ def test_what_cannot_be_is_refused_with_its_place(
     with pytest.raises(ConfigError, match=said) as error:
         graph(continuation, **sections)
     assert "config:" in str(error.value)
+
+
+def test_a_curriculum_may_name_supplied_back_translations() -> None:
+    stages = [{"mix": {"original": 3, "backtranslated": 2}, "until": "2e of backtranslated"}, {"mix": {"original": 1}}]
+    experiment = {"curriculum": {"teacher": stages}}
+    with pytest.raises(ConfigError, match="backtranslated"):
+        graph({}, experiment=experiment)
+    graph({"corpora": {"backtranslations": corpus("backtranslations")}}, experiment=experiment)
+
+
+def test_the_layers_of_a_supplied_teacher_are_its_own() -> None:
+    experiment = {"distillation": {"recipe": "word", "initialise": {"encoder-layers": [1, 7]}}}
+    with pytest.raises(ConfigError, match=r"experiment\.distillation"):
+        graph({}, experiment=experiment)
+    sections = {"experiment": {**experiment, "student-model": "base"}}
+    assert "continuation-model-teacher-ru-en" in labels({"vocab": VOCAB, "models": {"teacher": model("t")}}, **sections)
