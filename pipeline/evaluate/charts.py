@@ -21,6 +21,7 @@ class Bubble:
     size: float | None
     color: int
     title: str
+    on_front: bool = False  # of those that no other beats in x without losing in y
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ def scatter_chart(bubbles: Sequence[Bubble], x_label: str, y_label: str, title: 
     axes = _Axes(720, 340, x_range, y_range, log_x=True, right=32)
     parts = axes.draw(log_ticks(*x_range), nice_ticks(*y_range), x_label, y_label)
     largest = max((bubble.size or 0 for bubble in bubbles), default=0)
+    front = sorted((axes.x(bubble.x), axes.y(bubble.y)) for bubble in bubbles if bubble.on_front)
+    if len(front) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in front)
+        parts.append(f'<polyline class="front" points="{path}"/>')
     placed: list[tuple[float, float, float]] = []  # labels: left edge, right edge, baseline
     for bubble in sorted(bubbles, key=lambda bubble: -(bubble.size or 0)):
         x, y = axes.x(bubble.x), axes.y(bubble.y)

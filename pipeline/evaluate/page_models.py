@@ -1,12 +1,63 @@
 """The page's section on models: a table and a plot of quality, speed and size per test set."""
 
+from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.evaluate.charts import Bubble, scatter_chart
-from pipeline.evaluate.comparison import TestSet, change, test_sets, words_per_second
+from pipeline.evaluate.comparison import Change, Metrics, TestSet, change, score, test_sets, words_per_second
+from pipeline.evaluate.page_table import cell, factor, human_bytes, human_count, name_cell, signed, sortable_table
 
-_COLUMNS = ("Model", "chrF", "BLEU", "Size", "Parameters", "Words/s", "Latency, median", "Latency, p95")
+
+class _Column(NamedTuple):
+    """A figure of the table: where it is, how it is shown, and how it compares with the teacher's."""
+
+    title: str
+    value: Callable[[Metrics], float | None]
+    shown: Callable[[float], str]
+    compared: Callable[[Change], str] = lambda _: ""
+
+
+def _speed(key: str) -> Callable[[Metrics], float | None]:
+    return lambda entry: (entry.get("speed") or {}).get(key)
+
+
+def _latency(*keys: str) -> Callable[[Metrics], float | None]:
+    """The first of the percentiles that there is."""
+
+    def value(entry: Metrics) -> float | None:
+        latency = (entry.get("speed") or {}).get("latency-ms") or {}
+        return next((latency[key] for key in keys if key in latency), None)
+
+    return value
+
+
+def _memory(entry: Metrics) -> float | None:
+    return (entry.get("memory") or {}).get("peak-rss-bytes")
+
+
+_POINT, _WHOLE, _MILLISECONDS = "{:.1f}".format, "{:,.0f}".format, "{:,.1f} ms".format
+_COLUMNS = (
+    _Column("chrF", lambda entry: score(entry, "chrf"), _POINT, lambda compared: signed(compared.chrf)),
+    _Column("BLEU", lambda entry: score(entry, "bleu"), _POINT, lambda compared: signed(compared.bleu)),
+    _Column(
+        "TER",
+        lambda entry: score(entry, "ter"),
+        _POINT,
+        lambda compared: "" if compared.ter is None else signed(compared.ter),
+    ),
+    _Column("COMET", lambda entry: score(entry, "comet"), "{:.4f}".format),
+    _Column(
+        "Size", lambda entry: entry.get("size-bytes"), human_bytes, lambda compared: factor(compared.smaller, "smaller")
+    ),
+    _Column("Parameters", lambda entry: entry.get("parameters"), human_count),
+    _Column("Words/s", words_per_second, _WHOLE, lambda compared: factor(compared.faster, "faster")),
+    _Column("Words/s, single", _speed("words-per-second-single"), _WHOLE),
+    _Column("Latency, median", _latency("p50", "median"), _MILLISECONDS),
+    _Column("p90", _latency("p90"), _MILLISECONDS),
+    _Column("p99", _latency("p99"), _MILLISECONDS),
+    _Column("Peak memory", _memory, human_bytes),
+)
 
 
 def models_section(metrics: list[dict[str, Any]], colors: dict[str, int]) -> str:
@@ -14,8 +65,9 @@ def models_section(metrics: list[dict[str, Any]], colors: dict[str, int]) -> str
     if not metrics:
         return '<p class="none">No model was evaluated in this run.</p>'
     note = (
-        "Higher chrF and BLEU are better. Speed is source words per second, and latency the time of a single sentence, "
-        "both on one processor thread. Small figures compare with the teacher. Click a heading to sort."
+        "Higher chrF and BLEU are better, lower TER is. Speed is source words per second in batches and sentence by "
+        "sentence, latency the time of a single sentence, memory that of the decoding process, all on one processor "
+        "thread. Small figures compare with the teacher. Click a heading to sort."
     )
     parts = [f'<p class="note">{note}</p>']
     for test_set in test_sets(metrics):
@@ -29,86 +81,40 @@ def models_section(metrics: list[dict[str, Any]], colors: dict[str, int]) -> str
 
 
 def _table(test_set: TestSet, colors: dict[str, int]) -> str:
-    head = "".join(f'<th scope="col"><button type="button">{title}</button></th>' for title in _COLUMNS)
-    rows = "".join(_row(entry, test_set.teacher(), colors) for entry in test_set.metrics)
-    caption = escape(f"Models on {test_set.dataset}")
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    """What no model was measured for has no column."""
+    columns = [column for column in _COLUMNS if any(column.value(entry) is not None for entry in test_set.metrics)]
+    rows = [_row(entry, test_set.teacher(), columns, colors) for entry in test_set.metrics]
+    return sortable_table(f"Models on {test_set.dataset}", ["Model", *(column.title for column in columns)], rows)
 
 
-def _row(entry: dict[str, Any], teacher: dict[str, Any] | None, colors: dict[str, int]) -> str:
+def _row(entry: Metrics, teacher: Metrics | None, columns: list[_Column], colors: dict[str, int]) -> str:
     compared = None if entry is teacher else change(entry, teacher)
-    speed = entry.get("speed") or {}
-    latency = speed.get("latency-ms") or {}
-    words, size, parameters = words_per_second(entry), entry.get("size-bytes"), entry.get("parameters")
-    name = str(entry["name"])
-    engine = escape(str(entry.get("engine", "")))
-    return (
-        f'<tr><th scope="row" data-value="{escape(name)}"><span class="key c{colors[name]}"></span>{escape(name)} '
-        f'<small class="note">{engine}</small></th>'
-        + _cell(entry["chrf"]["score"], "{:.1f}", _difference(compared.chrf) if compared else "")
-        + _cell(entry["bleu"]["score"], "{:.1f}", _difference(compared.bleu) if compared else "")
-        + _cell(
-            size,
-            "",
-            _factor(compared.smaller, "smaller") if compared else "",
-            None if size is None else human_bytes(size),
-        )
-        + _cell(parameters, "", "", None if parameters is None else human_count(parameters))
-        + _cell(words, "{:,.0f}", _factor(compared.faster, "faster") if compared else "")
-        + _cell(latency.get("median"), "{:,.1f} ms")
-        + _cell(latency.get("p95"), "{:,.1f} ms")
-        + "</tr>"
-    )
-
-
-def _cell(value: float | None, pattern: str, small: str = "", shown: str | None = None) -> str:
-    if value is None:
-        return '<td data-value=""><span class="none">–</span></td>'
-    return f'<td data-value="{value}">{shown or pattern.format(value)}{f"<small>{small}</small>" if small else ""}</td>'
-
-
-def _difference(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
-
-
-def _factor(ratio: float | None, word: str) -> str:
-    if ratio is None or abs(ratio - 1) < 0.005:
-        return ""
-    return f"{ratio:.0f}× {word}" if ratio >= 9.95 else f"{ratio:.2g}× {word}"
+    cells = [name_cell(str(entry["name"]), colors[entry["name"]], str(entry.get("engine", "")))]
+    for column in columns:
+        value = column.value(entry)
+        shown = "" if value is None else column.shown(value)
+        cells.append(cell(value, shown, column.compared(compared) if compared else ""))
+    return "".join(cells)
 
 
 def _plot(test_set: TestSet, colors: dict[str, int]) -> str:
     bubbles = []
+    front = {entry["name"] for entry in test_set.pareto()}
     for entry in test_set.metrics:
         words = words_per_second(entry)
         if not words:
             continue
         size = entry.get("size-bytes")
-        title = f"{entry['name']}: chrF {entry['chrf']['score']:.1f}, {words:,.0f} words/s"
+        name = str(entry["name"])
+        title = f"{name}: chrF {entry['chrf']['score']:.1f}, {words:,.0f} words/s"
         title += f", {human_bytes(size)}" if size else ""
-        bubbles.append(Bubble(entry["name"], words, entry["chrf"]["score"], size, colors[entry["name"]], title))
+        bubbles.append(Bubble(name, words, entry["chrf"]["score"], size, colors[name], title, on_front=name in front))
     if len(bubbles) < 2:
         return ""  # nothing to compare
     title = f"chrF against words per second on {test_set.dataset}"
     chart = scatter_chart(bubbles, "words per second on one thread (logarithmic)", "chrF", title)
-    caption = "Further up is better, further right is faster; the area of a circle is the model's size on disk."
+    caption = (
+        "Further up is better, further right is faster; the area of a circle is the model's size on disk. The dashed "
+        "line is the Pareto front: no other model is faster than one on it without losing chrF."
+    )
     return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
-
-
-def human_bytes(size: float) -> str:
-    """Bytes in decimal units: 43.9 MB."""
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= limit:
-            return f"{size / limit:.1f} {unit}"
-    return f"{size:.0f} B"
-
-
-def human_count(count: float) -> str:
-    """A large number in short: 60.5 M."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= limit:
-            return f"{count / limit:.1f} {unit}"
-    return f"{count:.0f}"

@@ -70,6 +70,7 @@ svg .grid { stroke: var(--rule); stroke-width: 1; } svg .axis { stroke: var(--so
 svg .bubble { fill: currentColor; fill-opacity: .2; stroke: currentColor; stroke-width: 1.5; }
 svg .dot { fill: currentColor; } svg .curve { fill: none; stroke: currentColor; stroke-width: 2;
   stroke-linejoin: round; stroke-linecap: round; }
+svg .front { fill: none; stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 5 4; }
 svg .best { fill: var(--card); stroke: currentColor; stroke-width: 2.2; }
 svg .mark { fill: currentColor; font-weight: 600; paint-order: stroke; stroke: var(--card); stroke-width: 4px;
   stroke-linejoin: round; }
@@ -97,6 +98,7 @@ svg .point { fill: currentColor; font-size: 13px; font-weight: 600; }
 .facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .sample { margin-top: 1rem; padding: 1rem 1.2rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; box-shadow: var(--shadow); }
+.sample h4 { margin: 0 0 .5rem; color: var(--soft); font-size: .85rem; font-weight: 600; }
 .sample dl { display: grid; grid-template-columns: minmax(6.5rem, max-content) 1fr; gap: .45rem 1.2rem; margin: 0; }
 .sample dt { font-size: .85rem; padding-top: .1rem; } .sample dt:not(.model) { color: var(--soft); }
 .sample dt.model { font-weight: 600; }

@@ -16,8 +16,10 @@ from typing import Any
 from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_json, read_lines, write_json, write_lines
+from pipeline.evaluate.comparison import changes, robustness, test_sets
+from pipeline.evaluate.page_training import is_number
 from pipeline.evaluate.report_html import render_page
-from pipeline.evaluate.samples import sample_translations
+from pipeline.evaluate.samples import read_translations, sample_translations, worst_translations
 
 EXAMPLE = """example:
   python -m pipeline.evaluate.report --name demo --src en --trg de \\
@@ -42,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--funnel", **several, help="stats.json of a data step; repeatable")
     parser.add_argument("--training", **pairs, help="a model's name and its train.jsonl; repeatable")
     parser.add_argument("--metrics", **several, help="metrics.json of pipeline.evaluate.evaluate; repeatable")
+    parser.add_argument(
+        "--significance", **several, help="significance.json of pipeline.evaluate.significance; repeatable"
+    )
+    parser.add_argument("--durations", type=Path, help="JSON with the seconds that the tasks of every stage took")
     parser.add_argument("--hypotheses", **pairs, help="a model's name and its translations of one test set; repeatable")
     parser.add_argument("--sources", type=Path, help="the sentences of that test set")
     parser.add_argument("--references", type=Path, help="their reference translations")
@@ -58,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hypotheses=[(name, Path(path)) for name, path in args.hypotheses],
         sources=args.sources,
         references=args.references,
+        significance=args.significance,
+        durations=args.durations,
     )
     page = render_page(report)
     write_json(args.output_json, report)
@@ -76,12 +84,17 @@ def build_report(
     hypotheses: Sequence[tuple[str, Path]] = (),
     sources: Path | None = None,
     references: Path | None = None,
+    significance: Sequence[Path] = (),
+    durations: Path | None = None,
 ) -> dict[str, Any]:
     """Everything the page shows.
 
     {"name", "src", "trg", "limbeck": version, "metrics": [contents of metrics.json],
+    "significance": [contents of significance.json], "changes" and "robustness": as pipeline.evaluate.comparison gives
+    them, "pareto": [{"dataset", "src", "trg", "models": [names on the front, from slow to fast]}],
     "training": {model: [validation]}, "funnel": [{"file", "stats"}],
-    "samples": [{"source", "reference", "hypotheses": {model: text}, "chrf": {model: score}}]}
+    "samples": [{"source", "reference", "hypotheses": {model: text}, "chrf": {model: score}}],
+    "worst": as pipeline.evaluate.samples gives it, "durations": {stage: seconds}}
 
     Raises UserError on a file that is absent or not what it should be, or a model that is named twice.
     """
@@ -91,18 +104,35 @@ def build_report(
     ):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"{flag} names the model {twice!r} twice: every model needs a name of its own")
+    figures = [read_metrics(path) for path in metrics]
+    tests = [read_significance(path) for path in significance]
+    translations = read_translations(sources, references, hypotheses)
     return {
         "name": name,
         "src": src,
         "trg": trg,
         "limbeck": importlib.metadata.version("limbeck"),
-        "metrics": [read_metrics(path) for path in metrics],
+        "metrics": figures,
+        "significance": tests,
+        "changes": changes(figures, tests),
+        "pareto": [
+            {
+                "dataset": test_set.dataset,
+                "src": test_set.src,
+                "trg": test_set.trg,
+                "models": [entry["name"] for entry in test_set.pareto()],
+            }
+            for test_set in test_sets(figures)
+        ],
+        "robustness": robustness(figures),
         "training": {model: read_training(path) for model, path in training},
         "funnel": [
             {"file": file, "stats": _finite(read_json(path))}
             for file, path in zip(step_names(funnel), funnel, strict=True)
         ],
-        "samples": sample_translations(sources, references, hypotheses),
+        "samples": sample_translations(translations),
+        "worst": worst_translations(translations),
+        "durations": read_durations(durations) if durations else {},
     }
 
 
@@ -117,6 +147,32 @@ def read_metrics(path: Path) -> dict[str, Any]:
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(score, int | float) for score in scores):
         raise UserError(f"{path}: name, dataset, src and trg must be text, and the scores of chrf and bleu numbers")
     return dict(metrics)
+
+
+def read_significance(path: Path) -> dict[str, Any]:
+    """The contents of a significance.json. Raises UserError when what the report builds on is not there."""
+    test = _finite(read_json(path))
+    try:
+        for pair in test["pairs"]:
+            for metric in ("chrf", "bleu"):
+                numbers = [pair[metric][key] for key in ("delta", "low", "high", "p")]
+                if not all(isinstance(number, int | float) for number in numbers):
+                    raise UserError(f"{path}: the {metric} of {pair['new']} and {pair['old']} must be numbers")
+        if not all(isinstance(test[key], str) for key in ("dataset", "src", "trg")):
+            raise UserError(f"{path}: dataset, src and trg must be text")
+        if not isinstance(test["samples"], int):
+            raise UserError(f"{path}: samples must be a number")
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no file of pipeline.evaluate.significance: {error}") from error
+    return dict(test)
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Seconds by stage. Raises UserError on anything but numbers that are not negative."""
+    durations = read_json(path)
+    if not isinstance(durations, dict) or not all(is_number(value) and value >= 0 for value in durations.values()):
+        raise UserError(f'{path} must hold the seconds of every stage, such as {{"train-teacher-model": 5400}}')
+    return durations
 
 
 def read_training(path: Path) -> list[dict[str, Any]]:

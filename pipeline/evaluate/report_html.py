@@ -10,12 +10,18 @@ from typing import Any
 
 from pipeline.evaluate.charts import SERIES
 from pipeline.evaluate.comparison import Change, Metrics, TestSet, change, role, test_sets
+from pipeline.evaluate.page_changes import changes_section
 from pipeline.evaluate.page_data import data_section
 from pipeline.evaluate.page_models import models_section
+from pipeline.evaluate.page_samples import samples_section, worst_section
 from pipeline.evaluate.page_style import SCRIPT, STYLE
+from pipeline.evaluate.page_time import time_section
 from pipeline.evaluate.page_training import training_section
 
 Report = dict[str, Any]
+
+# A browser that honours it loads nothing from anywhere, whatever the page should come to hold.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def render_page(report: Report) -> str:
@@ -23,9 +29,16 @@ def render_page(report: Report) -> str:
     colors = model_colors(report)
     sections = [
         ("models", "Quality, speed and size", models_section(report["metrics"], colors)),
+        (
+            "differences",
+            "Differences",
+            changes_section(report["changes"], report["robustness"], report["significance"]),
+        ),
         ("training", "Training", training_section(report["training"])),
         ("data", "Data", data_section(report["funnel"])),
         ("samples", "Sample translations", samples_section(report, colors)),
+        ("worst", "Where the student falls behind", worst_section(report, colors)),
+        ("time", "Device time", time_section(report["durations"])),
         ("provenance", "Provenance", provenance_section(report)),
     ]
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
@@ -38,6 +51,7 @@ def render_page(report: Report) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{title} · {languages} · Limbeck report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f'<header class="top"><p class="eyebrow"><b>Limbeck</b> report · {languages}</p><h1>{title}</h1>'
         f'<p class="lede">{escape(summary_sentence(report))}</p>{_figures(report)}'
@@ -51,7 +65,7 @@ def model_colors(report: Report) -> dict[str, int]:
     """One colour per model name for the whole page: teacher, student and 8-bit student always have the same."""
     names = [entry["name"] for entry in report["metrics"]]
     names += [model for sample in report["samples"] for model in sample["hypotheses"]]
-    fixed = {"teacher": 0, "student": 1, "quantized": 2}
+    fixed = {"teacher": 0, "student": 1, "quantized": 2, "finetuned": 3}
     colors: dict[str, int] = {}
     roles = {entry["name"]: role(entry) for entry in report["metrics"]}
     for name in dict.fromkeys(names):
@@ -99,7 +113,7 @@ def _compared(report: Report) -> tuple[TestSet, Change | None, Change | None] | 
 def _figures(report: Report) -> str:
     """The figures that matter most, of the model that ships beside the teacher it came from."""
     for test_set in test_sets(report["metrics"]):
-        end = change(test_set.quantized() or test_set.student(), test_set.teacher())
+        end = change(test_set.final(), test_set.teacher())
         if end is None:
             continue
         figures = [
@@ -149,31 +163,6 @@ def _times(factor: float) -> str:
     return f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
 
 
-def samples_section(report: Report, colors: dict[str, int]) -> str:
-    """The same sentences as every model translates them."""
-    if not report["samples"]:
-        return '<p class="none">No translations were handed to this report.</p>'
-    src, trg = escape(report["src"]), escape(report["trg"])
-    cards = []
-    for sample in report["samples"]:
-        rows = []
-        if "source" in sample:
-            rows.append(f'<dt>Source</dt><dd class="source" lang="{src}" dir="auto">{escape(sample["source"])}</dd>')
-        if "reference" in sample:
-            rows.append(f'<dt>Reference</dt><dd lang="{trg}" dir="auto">{escape(sample["reference"])}</dd>')
-        for model, text in sample["hypotheses"].items():
-            score = sample.get("chrf", {}).get(model)
-            shown = f"<small>chrF {score:.0f}</small>" if score is not None else ""
-            written = escape(text) if text.strip() else '<span class="none">(empty)</span>'
-            rows.append(
-                f'<dt class="model c{colors[model]}"><span class="key"></span>{escape(model)}</dt>'
-                f'<dd lang="{trg}" dir="auto">{written}{shown}</dd>'
-            )
-        cards.append(f'<article class="sample"><dl>{"".join(rows)}</dl></article>')
-    note = "Sentences of the first test set, from short to long, chosen without a look at the translations."
-    return f'<p class="note">{note}</p>{"".join(cards)}'
-
-
 def provenance_section(report: Report) -> str:
     """How the figures came about: decoding, scoring, software, machines."""
     metrics: Sequence[dict[str, Any]] = report["metrics"]
@@ -181,13 +170,16 @@ def provenance_section(report: Report) -> str:
     for entry in metrics:
         decoding = ", ".join(f"{key} {value}" for key, value in entry.get("decoding", {}).items() if value is not False)
         facts.append((f"{entry['name']} on {entry['dataset']}", f"{entry.get('engine', 'unknown engine')}; {decoding}"))
-    for metric, label in (("chrf", "chrF signature"), ("bleu", "BLEU signature")):
-        signatures = dict.fromkeys(str(entry[metric].get("signature", "unknown")) for entry in metrics)
-        facts.extend((label, signature) for signature in signatures)
+    for metric, label in (("chrf", "chrF"), ("bleu", "BLEU"), ("ter", "TER"), ("comet", "COMET")):
+        scored = [entry[metric] for entry in metrics if entry.get(metric)]
+        signatures = dict.fromkeys(str(score.get("signature", "unknown")) for score in scored)
+        facts.extend((f"{label} signature", signature) for signature in signatures)
     processors = dict.fromkeys(str((entry.get("speed") or {}).get("processor", "unknown")) for entry in metrics)
     facts.extend(("Speed measured on", processor) for processor in processors)
     versions = {f"{package} {version}" for entry in metrics for package, version in entry.get("versions", {}).items()}
     if versions:
         facts.append(("Software", ", ".join(sorted(versions))))
+    measured = {key: how for entry in metrics for key, how in entry.get("measured", {}).items()}
+    facts.extend((f"How {key} is measured", how) for key, how in measured.items())
     rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts)
     return f'<dl class="facts">{rows}</dl>'

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from reports import Report, report_maker
 
 from pipeline.common.files import write_lines
 from pipeline.model.config import ModelConfig
@@ -77,3 +78,9 @@ def test_set(tmp_path: Path) -> tuple[Path, Path]:
             for line in lines:
                 writer.write(line)
     return paths
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    """Runs the report's step on figures given as values, and returns its JSON, its parsed page and its text."""
+    return report_maker(tmp_path)

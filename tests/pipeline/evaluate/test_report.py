@@ -1,9 +1,6 @@
 """pipeline.evaluate.report: the page and the JSON, from whole to almost nothing."""
 
-import json
 import re
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,78 +8,15 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reports import BACKWARD, INT8, STUDENT, TEACHER, Page, Report, metrics, significance_of
 
 from pipeline.common.errors import UserError
-from pipeline.common.files import write_json, write_lines
-from pipeline.evaluate.report import build_report, main
+from pipeline.common.files import write_json
+from pipeline.evaluate.report import build_report
 from pipeline.evaluate.report_html import render_page, summary_sentence
 from pipeline.evaluate.table import summary_table
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
 EVIL = "<script>alert(\"x\")</script> & 'y' <b>"
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and gathers ids, text, scripts and whatever would be loaded from elsewhere."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        values = dict(attrs)
-        self.ids += [values["id"] or ""] if "id" in values else []
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text += f"{data} "
-
-
-def metrics(name: str, chrf: float, words: float, size: int, **others: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "dataset": "gettext_toy",
-        "src": "en",
-        "trg": "de",
-        "sentences": 500,
-        "chrf": {"score": chrf, "signature": "nrefs:1|nc:6|nw:0|version:2.6.0"},
-        "bleu": {"score": chrf / 2, "signature": "nrefs:1|tok:13a|version:2.6.0"},
-        "speed": {
-            "words-per-second": words,
-            "threads": 1,
-            "batch-size": 16,
-            "latency-ms": {"median": 1e4 / words, "p95": 3e4 / words},
-            "processor": "Toy CPU",
-        },
-        "size-bytes": size,
-        "parameters": size // 4,
-        "engine": "ctranslate2 float32",
-        "decoding": {"beam-size": 1, "normalize": 1.0, "max-length": 1000},
-        **others,
-    }
-
-
-TEACHER = metrics("teacher-1", 60.0, 150.0, 240_000_000)
-STUDENT = metrics("student", 58.5, 3000.0, 60_000_000)
-INT8 = metrics("student-int8", 58.3, 7500.0, 16_000_000, engine="ctranslate2 int8", parameters=None)
-BACKWARD = metrics("backward", 50.0, 900.0, 70_000_000, src="de", trg="en")
 
 CLEANING = {
     "dataset": "gettext_gramps",
@@ -99,47 +33,6 @@ MERGE = {
     "held-out": {"gettext_toy": 13},
     "lines": 5432,
 }
-
-Report = Callable[..., tuple[dict[str, Any], Page, str]]
-
-
-@pytest.fixture
-def report(tmp_path: Path) -> Report:
-    """Runs the step; `flags` are its arguments, with inputs as values that are written to files first."""
-
-    def write(name: str, value: Any) -> str:
-        path = tmp_path / name
-        if name.endswith(".json"):
-            write_json(path, value)
-        else:
-            with write_lines(path) as writer:
-                for line in value:
-                    writer.write(line if isinstance(line, str) else json.dumps(line))
-        return str(path)
-
-    def run(
-        metrics: tuple[dict[str, Any], ...] = (),
-        funnel: tuple[Any, ...] = (),
-        training: dict[str, list[Any]] | None = None,
-        samples: dict[str, list[str]] | None = None,
-        name: str = "toy-en-de",
-    ) -> tuple[dict[str, Any], Page, str]:
-        flags = ["--name", name, "--src", "en", "--trg", "de"]
-        for number, value in enumerate(metrics):
-            flags += ["--metrics", write(f"{number}.metrics.json", value)]
-        for number, value in enumerate(funnel):
-            flags += ["--funnel", write(f"step{number}.stats.json", value)]
-        for model, records in (training or {}).items():
-            flags += ["--training", model, write(f"{len(model)}.jsonl", records)]
-        for column, lines in (samples or {}).items():
-            path = write(f"{column}.zst", lines)
-            flags += [f"--{column}", path] if column in ("sources", "references") else ["--hypotheses", column, path]
-        html, result = tmp_path / "report.html", tmp_path / "report.json"
-        main([*flags, "--output-html", str(html), "--output-json", str(result)])
-        text = html.read_text("utf-8")
-        return json.loads(result.read_text("utf-8")), Page(text), text
-
-    return run
 
 
 def validations(count: int = 5) -> list[dict[str, Any]]:
@@ -179,7 +72,7 @@ def test_a_whole_report(report: Report) -> None:
     assert value["funnel"][0] == {"file": "step0", "stats": CLEANING}
     assert len(value["training"]["student"]) == 9
     assert page.tags.count("svg") == 1 + 2 * 2  # one plot (the backward model is alone), two charts per training
-    assert page.tags.count("table") == 2
+    assert page.tags.count("table") == 3  # two directions, and the differences
     for shown in ("58.5", "−1.5", "3,000", "20× faster", "4× smaller", "16.0 MB", "60.0 M", "66.7 ms"):
         assert shown in page.text, shown
     for shown in (
@@ -278,13 +171,19 @@ def test_whatever_the_texts_hold_is_text(report: Report) -> None:
 )
 def test_missing_pieces_leave_a_sound_page(report: Report, given: dict[str, Any]) -> None:
     _, page, text = report(**given)
-    assert page.tags.count("section") == 5
+    assert page.tags.count("section") == 8
     assert not re.search(r"\b(nan|inf|None)\b", text)
 
 
 def test_what_is_not_there_is_said(report: Report) -> None:
     _, page, _ = report()
-    for said in ("No model was evaluated", "No model was trained", "No data was prepared", "No translations"):
+    for said in (
+        "No model was evaluated",
+        "No model was trained",
+        "No data was prepared",
+        "No translations",
+        "no models to compare",
+    ):
         assert said in page.text
 
 
@@ -308,11 +207,22 @@ def test_samples_are_varied_and_do_not_depend_on_the_models(report: Report) -> N
     assert first["samples"][0]["chrf"]["student"] > other["samples"][0]["chrf"]["student"]
 
 
+def test_how_figures_were_measured_is_told_once(report: Report) -> None:
+    measured = {"measured": {"speed": "by a stopwatch"}, "memory": {"peak-rss-bytes": 512_000_000}}
+    _, page, _ = report(({**TEACHER, **measured}, {**STUDENT, **measured}))
+    assert page.text.count("by a stopwatch") == 1
+    assert page.text.count("512.0 MB") == 2
+
+
 def test_bad_inputs(report: Report, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="equal length"):
         report(samples={**SAMPLES, "student": SAMPLES["student"][1:]})
     with pytest.raises(UserError, match="no metrics file"):
         report((CLEANING,))
+    with pytest.raises(UserError, match=r"no file of pipeline\.evaluate\.significance"):
+        report(significance=(STUDENT,))
+    with pytest.raises(UserError, match="must be numbers"):
+        report(significance=(significance_of("a", "b", delta=0.1, low=0.0, high=float("nan"), p=0.5),))
     with pytest.raises(UserError, match=r"line 2, is not JSON"):
         report(training={"student": ['{"update": 1}', '{"update": ']})
     with pytest.raises(UserError, match="JSON object"):
@@ -347,6 +257,11 @@ JSON_VALUES = st.recursive(
 )
 
 
+EMPTY: dict[str, Any] = {
+    key: [] for key in ("metrics", "significance", "changes", "pareto", "robustness", "samples")
+} | {"worst": None, "durations": {}}
+
+
 @given(
     JSON_VALUES,
     st.lists(st.dictionaries(st.sampled_from(["update", "chrf", "train-cost", "best"]), JSON_VALUES), max_size=3),
@@ -358,10 +273,9 @@ def test_any_statistics_and_validations_give_a_page(stats: Any, records: list[di
                 "name": "x",
                 "src": "en",
                 "trg": "de",
-                "metrics": [],
+                **EMPTY,
                 "training": {"student": records},
                 "funnel": [{"file": "f", "stats": stats}],
-                "samples": [],
             }
         )
     )
