@@ -39,15 +39,21 @@ def _note(significance: list[dict[str, Any]]) -> str:
 
 
 def _changes_table(changes: list[dict[str, Any]]) -> str:
-    titles = ("Test set", "From", "To", "chrF", "p", "BLEU", "p", "TER", "Speed", "Size")
+    """What was not tested, or scored, for any pair has no column."""
+    is_tested = any("p" in row["chrf"] for row in changes)
+    has_ter = any(row["ter"] for row in changes)
+    titles = ["Test set", "From", "To"]
+    for metric in ("chrF", "BLEU"):
+        titles += [metric, "p"] if is_tested else [metric]
+    titles += ["TER", "Faster", "Smaller"] if has_ter else ["Faster", "Smaller"]
     rows = []
     for row in changes:
         cells = [name_cell(row["dataset"], note=f"{row['src']} → {row['trg']}"), cell(row["old"]), cell(row["new"])]
         for metric in ("chrf", "bleu"):
-            cells += [_delta(row[metric]), _p(row[metric])]
-        cells.append(_delta(row["ter"]))
-        cells += [_ratio(row["faster"]), _ratio(row["smaller"], "{} smaller")]
-        rows.append("".join(cells))
+            cells.append(_delta(row[metric]))
+            cells += [_p(row[metric])] if is_tested else []
+        cells += [_delta(row["ter"])] if has_ter else []
+        rows.append("".join([*cells, _ratio(row["faster"]), _ratio(row["smaller"])]))
     return sortable_table("Differences between models", titles, rows)
 
 
@@ -67,11 +73,10 @@ def _p(difference: dict[str, float]) -> str:
     return cell(p, f"{p:.3f}", "" if p < SIGNIFICANT else "n. s.")
 
 
-def _ratio(ratio: float | None, shown: str = "{}") -> str:
+def _ratio(ratio: float | None) -> str:
     if ratio is None:
         return cell(None)
-    number = f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.2g}×"
-    return cell(round(ratio, 4), shown.format(number))
+    return cell(round(ratio, 4), f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.2g}×")
 
 
 def _robustness_table(entry: dict[str, Any]) -> str:

@@ -74,7 +74,8 @@ svg .front { fill: none; stroke: var(--soft); stroke-width: 1.5; stroke-dasharra
 svg .best { fill: var(--card); stroke: currentColor; stroke-width: 2.2; }
 svg .mark { fill: currentColor; font-weight: 600; paint-order: stroke; stroke: var(--card); stroke-width: 4px;
   stroke-linejoin: round; }
-svg .point { fill: currentColor; font-size: 13px; font-weight: 600; }
+svg .point { fill: currentColor; font-size: 13px; font-weight: 600; paint-order: stroke; stroke: var(--card);
+  stroke-width: 4px; stroke-linejoin: round; }
 .stage { margin-top: 1rem; padding: .95rem 1.2rem 1.1rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; box-shadow: var(--shadow); }
 .stages { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
