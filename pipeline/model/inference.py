@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.model.blocks import MASKED, Blocks, KeysValues, additive_mask
+from pipeline.model.formats.bergamot import output_matrix
+from pipeline.model.quantization import Quantization, QuantizedTransformer
 from pipeline.model.ssru import ssru_step
 from pipeline.model.transformer import Transformer
 
@@ -46,6 +48,41 @@ class Projection:
             return functional.linear(x, self._weight, self._bias)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
         return product
+
+
+class QuantizedProjection(Projection):
+    """The same in the arithmetic of an 8-bit engine: a matrix of whole numbers [out, in], its multipliers [1, 1] or
+    [out, 1], a bias [out], and the name of the matrix."""
+
+    def __init__(
+        self, quantization: Quantization, weight: Tensor, multipliers: Tensor, bias: Tensor, name: str
+    ) -> None:
+        super().__init__(weight, torch.zeros_like(bias))
+        self._quantization, self._multipliers, self._added, self._name = quantization, multipliers, bias, name
+        self._saturating = weight if quantization.saturation else None
+
+    def with_bias(self, bias: Tensor) -> "QuantizedProjection":
+        other = copy.copy(self)
+        other._added = bias
+        return other
+
+    def __call__(self, x: Tensor) -> Tensor:
+        numbers, alpha = self._quantization.round_activations(x, self._name)
+        if self._saturating is None:
+            sums = super().__call__(numbers)
+        else:
+            sums = self._quantization.sums(numbers, self._saturating)
+        return sums * (1 / (self._multipliers.view(-1) * alpha)) + self._added
+
+
+class SideBySide:
+    """Several projections of one input."""
+
+    def __init__(self, projections: Sequence[Projection]) -> None:
+        self._projections = projections
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.cat([projection(x) for projection in self._projections], dim=-1)
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -115,16 +152,21 @@ def _gather(rows: Tensor, indices: Tensor) -> Tensor:
 
 class InferenceModel(Blocks):
     """The weights of a model as they were when this was made, in a type: `dtype` is that of the matrices' products,
-    while normalisation, softmax and the sums between blocks stay in float32."""
+    while normalisation, softmax and the sums between blocks stay in float32. A model in the arithmetic of an 8-bit
+    engine keeps it, and has float32 elsewhere, as such engines do."""
 
     training = False
 
     def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32) -> None:
         self.config, self.positions = model.config, model.positions
-        self.dtype = dtype
+        self._quantization = model.quantization if isinstance(model, QuantizedTransformer) else None
+        self.dtype = torch.float32 if self._quantization else dtype
         parameters = {name: value.detach() for name, value in model.named_parameters()}
         self._parameters = {name: value for name, value in parameters.items() if len(value) == 1 or "Wemb" in name}
-        self._projections: dict[tuple[str, tuple[str, ...]], Projection] = {}
+        if self._quantization:
+            for name in [name for name in self._parameters if "Wemb" in name]:
+                self._parameters[name] = self._quantization.embeddings(parameters[name], parameters[name])
+        self._projections: dict[tuple[str, tuple[str, ...]], Projection | SideBySide] = {}
         for layer in self.config.encoder_layers:
             self._join(parameters, f"{layer}_self", ("q", "k", "v"), ("o",))
             self._join(parameters, f"{layer}_ffn", ("1",), ("2",))
@@ -137,6 +179,10 @@ class InferenceModel(Blocks):
             self._join(parameters, f"{layer}_ffn", ("1",), ("2",))
         weight, bias = model.output_layer()
         self._output = weight.detach(), weight.new_zeros(len(weight)) if bias is None else bias.detach().clone()
+        self._output_multipliers = weight.new_ones(len(weight), 1)
+        if self._quantization:
+            rounded, multipliers = self._quantization.round_matrix(weight.detach())
+            self._output, self._output_multipliers = (rounded, self._output[1]), multipliers.expand(len(weight), 1)
         self._whole_output: Projection | None = None
 
     def _join(self, parameters: dict[str, Tensor], name: str, *products: tuple[str, ...]) -> None:
@@ -146,6 +192,15 @@ class InferenceModel(Blocks):
                 parameters.get(f"{name}_b{suffix}", weight.new_zeros(1, len(weight))).view(-1)
                 for suffix, weight in zip(suffixes, weights, strict=True)
             ]
+            if self._quantization:
+                names = [f"{name}_W{suffix}" for suffix in suffixes]
+                self._projections[name, suffixes] = SideBySide(
+                    [
+                        QuantizedProjection(self._quantization, *self._quantization.round_matrix(weight), bias, matrix)
+                        for weight, bias, matrix in zip(weights, biases, names, strict=True)
+                    ]
+                )
+                continue
             self._projections[name, suffixes] = Projection(torch.cat(weights).to(self.dtype), torch.cat(biases))
 
     def parameter(self, name: str) -> Tensor:
@@ -200,10 +255,17 @@ class InferenceModel(Blocks):
         ruled_out = torch.isin(ids, torch.tensor(list(banned), dtype=torch.long, device=weight.device))
         bias = functional.pad(bias[ids].masked_fill(ruled_out, -math.inf), (0, filling), value=-math.inf)
         if candidates is not None:
-            return Projection(functional.pad(weight[ids], (0, 0, 0, filling)).to(self.dtype), bias)
+            return self._output_projection(ids, filling, bias)
         if self._whole_output is None:
-            self._whole_output = Projection(functional.pad(weight, (0, 0, 0, filling)).to(self.dtype), bias)
+            self._whole_output = self._output_projection(ids, filling, bias)
         return self._whole_output.with_bias(bias)
+
+    def _output_projection(self, ids: Tensor, filling: int, bias: Tensor) -> Projection:
+        rows = functional.pad(self._output[0][ids], (0, 0, 0, filling))
+        if self._quantization is None:
+            return Projection(rows.to(self.dtype), bias)
+        multipliers = functional.pad(self._output_multipliers[ids], (0, 0, 0, filling), value=1.0)
+        return QuantizedProjection(self._quantization, rows, multipliers, bias, output_matrix(self.config))
 
     def start(self, memory: Tensor, src_mask: Tensor) -> DecoderState:
         """The state before the first step, of a source's memory [B, S, d] and mask [B, S]."""

@@ -7,6 +7,7 @@ then trained on is a strong baseline, and the cheapest way to distil.
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from pipeline.model.config import ModelConfig
 from pipeline.model.formats import npz
 from pipeline.model.transformer import Transformer
 from pipeline.train.distillation import Initialisation, chosen_layers
-from pipeline.train.job import Job
+
+if TYPE_CHECKING:
+    from pipeline.train.job import Job  # which asks here what a model file holds
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def find_model(path: Path) -> Path:
     return found
 
 
-def begin_model(job: Job, config: ModelConfig) -> Transformer:
+def begin_model(job: "Job", config: ModelConfig) -> Transformer:
     """The model that a job begins with: drawn at random from its seed, or filled from its initial model, and with the
     parts frozen that it wants frozen.
     """

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.common.augment.augmenter import NO_AUGMENTATION, Augmentation, parse_augmentation
 from pipeline.common.command import json_argument
 from pipeline.common.errors import UserError
+from pipeline.model.quantization import TARGETS, Quantization
 from pipeline.train.distillation import (
     RECIPE_OPTIONS,
     Distillation,
@@ -20,6 +21,7 @@ from pipeline.train.distillation import (
     parse_initialisation,
 )
 from pipeline.train.options import TrainingOptions, load_presets, parse_options
+from pipeline.train.quantized import student_architecture
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,9 @@ class Job:
     """What to train, on what, and where to put it. Corpora are named source, target and perhaps alignment files.
 
     `initial` is a model to begin with, in the way of `initialisation`; `continued` the folder of another training's
-    checkpoint to go on from. `curriculum` is that of a config, or None for
-    what `teacher_mode` means; `data_workers` None leaves their number to the machine.
+    checkpoint to go on from. `curriculum` is that of a config, or None for what `teacher_mode` means; `data_workers`
+    None leaves their number to the machine. `quantization` is the arithmetic to train in, without the activation
+    multipliers, which are still to be found; None is that of floats.
     """
 
     languages: tuple[str, str]
@@ -53,6 +56,7 @@ class Job:
     curriculum: Any = None
     augmentation: Augmentation = NO_AUGMENTATION
     data_workers: int | None = None
+    quantization: Quantization | None = None
 
 
 def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
@@ -161,13 +165,27 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         type=int,
         help="processes that encode text beside the trainer (default: as many as feed the GPU; none without one)",
     )
+    add(
+        "--quantization",
+        choices=[*TARGETS, "none"],
+        default="none",
+        help="fine-tune --init, a trained student, in the 8-bit arithmetic of the engine it is for (default: none)",
+    )
+    add(
+        "--quantization-saturation",
+        action="store_true",
+        help="for browser: with sums of two products saturating in 16 bits, as in WebAssembly; many times slower",
+    )
     add("--profile", action="store_true", help="write a trace of a few updates into the model directory")
     given = parser.parse_args(arguments)
 
     if not isinstance(given.options, dict):
         parser.error("--options must be a JSON object of option names and values")
     distillation = parse_distillation({} if given.distillation is None else given.distillation)
-    options = parse_options(given.preset, {**RECIPE_OPTIONS.get(distillation.recipe, {}), **given.options})
+    quantization = _quantization(given)
+    architecture = student_architecture(given.init or given.continue_from) if quantization else {}
+    recipe_options = RECIPE_OPTIONS.get(distillation.recipe, {})
+    options = parse_options(given.preset, {**architecture, **recipe_options, **given.options})
     if given.seed is not None:
         options = dataclasses.replace(options, seed=given.seed)
     if given.src == given.trg:
@@ -239,7 +257,20 @@ def parse_job(arguments: Sequence[str] | None, description: str) -> Job:
         initial=initial,
         initialisation=initialisation,
         continued=given.continue_from,
+        quantization=quantization,
     )
+
+
+def _quantization(given: argparse.Namespace) -> Quantization | None:
+    if given.quantization == "none":
+        if given.quantization_saturation:
+            raise UserError("--quantization-saturation is of the browser's arithmetic: give --quantization browser")
+        return None
+    if not given.init and not given.continue_from:
+        raise UserError(
+            f"--quantization {given.quantization} fine-tunes a student that is trained already: give it as --init"
+        )
+    return Quantization(given.quantization, given.quantization_saturation)
 
 
 def _with_distributions(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model.packed import PackedTransformer
+from pipeline.model.quantization import PackedQuantizedTransformer, QuantizedTransformer
 from pipeline.model.transformer import Transformer
 from pipeline.train.batches import Batch
 from pipeline.train.compute import Compute
@@ -47,7 +48,8 @@ class Objective:
         # On a processor derivatives are written by hand, unless hidden states are wanted or something it cannot do.
         by_hand = compute.device.type == "cpu" and not options.compile and PackedTransformer.can_train(model.config)
         by_hand = by_hand and (distiller is None or not distiller.pairs)
-        self.packed = PackedTransformer(model, compute.dtype or torch.float32) if by_hand else None
+        self.packed = _pack(model, compute.dtype or torch.float32) if by_hand else None
+        self.cost_by_hand = by_hand and distiller is None and not isinstance(model, QuantizedTransformer)
         self.weights = {"cost": distiller.distillation.nll_weight if distiller is not None else 1.0}
         if options.guided_alignment:
             self.weights["alignment-cost"] = options.guided_alignment_weight
@@ -115,7 +117,7 @@ class Objective:
         for start in range(0, len(states), self.chunk):
             part = slice(start, start + self.chunk)
             chunk = states[part].requires_grad_()
-            if self.packed is not None and self.distiller is None:
+            if self.packed is not None and self.cost_by_hand:
                 cost = self.packed.cost(chunk, targets[part], self.options.label_smoothing)
             else:
                 with self.compute.autocast():
@@ -131,3 +133,9 @@ class Objective:
             assert chunk.grad is not None
             gradients.append(chunk.grad)
         return torch.cat(gradients)
+
+
+def _pack(model: Transformer, dtype: torch.dtype) -> PackedTransformer:
+    if isinstance(model, QuantizedTransformer):
+        return PackedQuantizedTransformer(model, dtype)
+    return PackedTransformer(model, dtype)

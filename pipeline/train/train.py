@@ -25,7 +25,7 @@ from pipeline.common.errors import TransientError, UserError
 from pipeline.common.files import sha256
 from pipeline.common.progress import format_duration
 from pipeline.model.config import ModelConfig
-from pipeline.model.formats import npz
+from pipeline.model.quantization import QuantizedTransformer, save_model
 from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 from pipeline.train.checkpoint import (
@@ -53,6 +53,7 @@ from pipeline.train.optimizer import make_optimizer, smooth, smoothed_copy
 from pipeline.train.options import model_config
 from pipeline.train.output import write_output
 from pipeline.train.profiling import Profiler
+from pipeline.train.quantized import begin_quantized, describe_quantization
 from pipeline.train.reading import open_data
 from pipeline.train.report import TrainingLog, UpdateReport
 from pipeline.train.schedule import learning_rate
@@ -105,10 +106,15 @@ class Trainer:
             )
 
         self.data = open_data(job, self._own_folder(), processes, self.compute, interruption_point)
+        self.checkpoint = self._newest_checkpoint()
 
         # Every process has the same parameters, but drops other units out.
         torch.manual_seed(self.options.seed + (processes.rank << 32))
-        self.model = begin_model(job, config).to(self.compute.device).train()
+        self.model = begin_model(job, config)
+        if job.quantization is not None:
+            earlier = self.checkpoint or job.continued
+            self.model = begin_quantized(self.model, job.quantization, self.validator, earlier, processes)
+        self.model = self.model.to(self.compute.device).train()
         self.smoothed = smoothed_copy(self.model, self.options)
         self.objective = Objective(self.model, self.options, self.compute, distiller)
         self.parameters = self.objective.parameters()
@@ -129,12 +135,12 @@ class Trainer:
             "src-vocab": digests[0],
             "trg-vocab": digests[1],
             **taught_by(job),
+            **describe_quantization(self.model),
             "exponential-smoothing": self.smoothed is not None,
             "curriculum": [describe_stage(stage) for stage in self.data.stages],
             "augmentation": self.data.augmentation,
             **{f"rows of {corpus.name}": corpus.rows for corpus in self.data.corpora},
         }
-        self.checkpoint = self._newest_checkpoint()
         self.state = self._begun()
         self.saved = dataclasses.replace(self.state.progress)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
@@ -150,6 +156,9 @@ class Trainer:
         try:
             if self.job.continued and self.checkpoint is None:
                 self._judge_best_so_far(self.job.continued, started)
+            elif self.job.quantization and self.checkpoint is None:
+                # Fine-tuning must not end with a model that is worse than the one it began with.
+                self._validate(started)
             while True:
                 if progress.periods(options.valid_freq) > state.validations_due:
                     self._validate(started)
@@ -247,7 +256,7 @@ class Trainer:
         if best:
             state.best, state.best_update, state.stalled = value, progress.updates, 0
             if self.processes.first:
-                npz.save(judged, self._best_model())
+                save_model(judged, self._best_model())
         else:
             state.stalled += 1
         state.validated, state.validations_due = progress.updates, progress.periods(self.options.valid_freq)
@@ -284,6 +293,8 @@ class Trainer:
     def _judge_best_so_far(self, folder: Path, started: float) -> None:
         """Keep the best model of the training that is continued until there is a better one."""
         model = best_so_far(folder, self.smoothed if self.smoothed is not None else self.model)
+        if isinstance(self.model, QuantizedTransformer):
+            model = QuantizedTransformer.of(model, self.model.quantization)
         self._validate(started, model)
         if any(self.state.progress.reached(limit) for limit in self.options.limits()):
             logger.warning("training: the earlier training has reached the limit already: raise `after` to train on")

@@ -1,5 +1,9 @@
-"""Judging a model during training by real translations of the devset."""
+"""Judging a model during training by real translations of the devset.
 
+A model in the arithmetic of an 8-bit engine is judged in it: products of whole numbers, and float32 elsewhere.
+"""
+
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
@@ -14,6 +18,7 @@ from pipeline.common.corpus import read_parallel
 from pipeline.common.errors import UserError
 from pipeline.common.progress import Progress
 from pipeline.model.inference import InferenceModel
+from pipeline.model.quantization import QuantizedTransformer
 from pipeline.model.search import beam_search
 from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
@@ -102,7 +107,7 @@ class Validator:
                 self._tensors(self.src, rows, compute),
                 self._tensors(self.trg, rows, compute),
             )
-            with compute.autocast():
+            with contextlib.nullcontext() if isinstance(model, QuantizedTransformer) else compute.autocast():
                 states, _ = model.decode(trg, model.encode(src, src_mask), src_mask)
                 logits = model.logits(states[trg_mask])
             total += float(token_cross_entropy(logits, trg[trg_mask]))
