@@ -8,6 +8,7 @@ usage: limbeck COMMAND [flags]
   status [GROUP]      what ran, runs and waits
   logs TASK           the log of a task, by its label or id (-f follows it)
   runs [RUN]          the runs there are; of one, its trigger and its config
+  compare RUN RUN…    the models of several runs side by side: quality, speed, size
   artifacts [NAME]    what a run or a task made, where it lies, or a copy of it
   resume [GROUP]      go on with a run that was interrupted or has failed tasks
   cancel [GROUP]      stop a run
@@ -30,6 +31,7 @@ COMMANDS = {
     "status": "utils.status",
     "logs": "utils.logs",
     "runs": "utils.runs",
+    "compare": "utils.compare",
     "artifacts": "utils.artifacts",
     "resume": "utils.resume",
     "cancel": "utils.cancel",

@@ -145,7 +145,7 @@ def changes(metrics: Sequence[Metrics], significance: Sequence[dict[str, Any]] =
     [{"dataset", "src", "trg", "old", "new", "chrf": {"delta", "low", "high", "p"}, "bleu": alike, "ter": {"delta"},
     "faster", "smaller"}]; low, high and p are there where `significance` (contents of significance.json) has the pair.
     """
-    tests = {
+    tests: dict[tuple[str, ...], dict[str, Any]] = {
         (test["dataset"], test["src"], test["trg"], pair["old"], pair["new"]): pair
         for test in significance
         for pair in test["pairs"]
@@ -160,8 +160,8 @@ def changes(metrics: Sequence[Metrics], significance: Sequence[dict[str, Any]] =
             row: dict[str, Any] = dict(zip(("dataset", "src", "trg"), where, strict=True))
             row |= {"old": compared.old, "new": compared.new}
             for key, delta in (("chrf", compared.chrf), ("bleu", compared.bleu), ("ter", compared.ter)):
-                row[key] = None if delta is None else {"delta": round(delta, 4)}
-                row[key] = row[key] and row[key] | _tested(tests, (*where, compared.old, compared.new), key)
+                tested = _tested(tests, (*where, compared.old, compared.new), key)
+                row[key] = None if delta is None else {"delta": round(delta, 4), **tested}
             rows.append(row | {"faster": compared.faster, "smaller": compared.smaller})
     return rows
 

@@ -35,8 +35,8 @@ def load_translator(source: Source, threads: int) -> Translator:
         if not path.exists():
             raise UserError(f"the model {path} does not exist")
     if external.check_models(source.models, source.vocabs):
-        decoder = ExternalDecoder(source.models[0], source.options, threads, source.prefix)
-        return Translator(decoder, decoder.model.encode, decoder.model.decode, decoder.model.longest)
+        others = ExternalDecoder(source.models[0], source.options, threads, source.prefix)
+        return Translator(others, others.model.encode, others.model.decode, others.model.longest)
     vocabs = load_same(source.vocabs[0]), load_same(source.vocabs[1])
     check_tag(source.prefix, vocabs[0].all_pieces, str(source.vocabs[0][0]))
     decoder = load_decoder(source, vocabs, threads)
