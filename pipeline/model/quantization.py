@@ -44,6 +44,7 @@ from pipeline.model.transformer import Transformer
 
 TARGETS = ("browser", "ctranslate2")
 _LARGEST = 127.0
+_HALF_SCALE = 2.0**-7  # sums of products of whole numbers do not fit into float16, those of their 128ths do
 # Numbers held at once while sums saturate: 64 MB.
 _HELD = 1 << 24
 
@@ -93,17 +94,18 @@ class Quantization:
         """Rows [..., d] looked up in a matrix [V, d] of embeddings, as the target keeps them."""
         with torch.no_grad():
             multipliers = self._matrix_multipliers(matrix if self.target == "browser" else rows)
-        return (
-            _round(rows, multipliers.view(()) if multipliers.numel() == 1 else multipliers, clips=False) / multipliers
-        )
+        return _round(rows, multipliers, clips=False) / multipliers
 
     def sums(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """Sums of products [..., out] of whole numbers [..., in] with a matrix of whole numbers [out, in]."""
-        sums = functional.linear(x, matrix)
+        """Sums of products [..., out] of whole numbers [..., in] with a matrix of whole numbers [out, in]; under an
+        autocast to float16 they are multiplied by _HALF_SCALE**2."""
+        half = torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == torch.float16
+        scale = _HALF_SCALE if half else 1.0
+        sums = functional.linear(x * scale, matrix * scale) if half else functional.linear(x, matrix)
         if not self.saturation:
             return sums
         with torch.no_grad():
-            change = _saturated_sums(x, matrix) - sums.float()
+            change = _saturated_sums(x, matrix) * scale**2 - sums.float()
         return sums + change.to(sums.dtype)
 
     def product(self, x: Tensor, matrix: Tensor, bias: Tensor | None, name: str) -> Tensor:
@@ -111,7 +113,10 @@ class Quantization:
         numbers, alpha = self.round_activations(x, name)
         rounded, multipliers = self.round_matrix(matrix)
         sums = self.sums(numbers, rounded)
-        y = sums * (1 / (multipliers.view(-1) * alpha))
+        scale = 1 / (multipliers.view(-1) * alpha)
+        if sums.dtype == torch.float16:
+            scale = scale / _HALF_SCALE**2
+        y = sums * scale
         return (y if bias is None else y + bias).to(sums.dtype)
 
     def _matrix_multipliers(self, matrix: Tensor) -> Tensor:
@@ -199,8 +204,8 @@ class QuantizedTransformer(Transformer):
 
 
 class PackedQuantizedTransformer(PackedTransformer):
-    """As a processor trains it: on real positions alone, with attention's derivatives by hand. The derivatives of its
-    products are not, so its costs are those of `QuantizedTransformer.logits`."""
+    """As a processor trains it: on real positions alone, with attention's derivatives by hand; those of products are
+    left to autograd."""
 
     def __init__(self, model: QuantizedTransformer, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(model, dtype)
@@ -209,9 +214,17 @@ class PackedQuantizedTransformer(PackedTransformer):
         return self.model.lookup(side, ids)
 
     def linear(self, x: Tensor, name: str, suffixes: tuple[str, ...], relu: bool = False) -> Tensor:
-        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             y = self.model.linear(x, name, suffixes)
         return functional.relu(y) if relu else y
+
+    def cost(self, states: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        with self._autocast():
+            logits = self.model.logits(states)
+        return functional.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32)
 
 
 def save_model(model: Transformer, path: Path) -> None:

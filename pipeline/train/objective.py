@@ -49,7 +49,6 @@ class Objective:
         by_hand = compute.device.type == "cpu" and not options.compile and PackedTransformer.can_train(model.config)
         by_hand = by_hand and (distiller is None or not distiller.pairs)
         self.packed = _pack(model, compute.dtype or torch.float32) if by_hand else None
-        self.cost_by_hand = by_hand and distiller is None and not isinstance(model, QuantizedTransformer)
         self.weights = {"cost": distiller.distillation.nll_weight if distiller is not None else 1.0}
         if options.guided_alignment:
             self.weights["alignment-cost"] = options.guided_alignment_weight
@@ -117,7 +116,7 @@ class Objective:
         for start in range(0, len(states), self.chunk):
             part = slice(start, start + self.chunk)
             chunk = states[part].requires_grad_()
-            if self.packed is not None and self.cost_by_hand:
+            if self.packed is not None and self.distiller is None:
                 cost = self.packed.cost(chunk, targets[part], self.options.label_smoothing)
             else:
                 with self.compute.autocast():

@@ -91,7 +91,8 @@ def _calibrated(model: Transformer, validator: "Validator") -> dict[str, float]:
     places = np.unique(np.linspace(0, pairs - 1, min(pairs, CALIBRATION_SENTENCES)).round().astype(int))
     logger.info(f"training: finding the range of activations on {len(places)} sentences of the devset")
     rows = (validator.src.padded(places[place : place + 1])[0][0] for place in range(len(places)))
-    return calibrate(model, [row.tolist()[:-1] for row in rows])  # without the end of sentence
+    alphas = calibrate(model, [row.tolist()[:-1] for row in rows])  # without the end of sentence
+    return {name: float(np.float32(alpha)) for name, alpha in alphas.items()}  # as files and engines have them
 
 
 def _describe(quantization: Quantization) -> str:

@@ -53,6 +53,17 @@ def test_ctranslate2s_product_has_a_multiplier_for_each_output_and_each_row_and_
     np.testing.assert_allclose(found.numpy(), activations @ matrix.T / scales + BIAS.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("saturation", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_long_sums_fit_into_smaller_types(dtype: torch.dtype, saturation: bool) -> None:
+    x, matrix = torch.full((2, 512), 4.0), torch.full((3, 512), 2.0)
+    with torch.autocast("cpu", dtype):
+        found = Quantization("browser", saturation, {"W": 31.75}).product(x, matrix, None, "W")
+    # Shifted, two products of 254 * 127 are cut at 32767.
+    expected = (256 * 32767 - 512 * 127 * 127) / (31.75 * 63.5) if saturation else 512 * 8
+    torch.testing.assert_close(found, torch.full((2, 3), expected, dtype=dtype), rtol=0.01, atol=0)
+
+
 def test_zeros_stay_zeros() -> None:
     for quantization in (BROWSER, CTRANSLATE2):
         assert torch.equal(quantization.product(torch.zeros(2, 2), MATRIX, BIAS, "W"), BIAS.expand(2, 2))

@@ -1,6 +1,9 @@
 """Fine-tuning a student in the 8-bit arithmetic of its engine."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +108,7 @@ def test_the_browsers_multipliers_go_with_the_model_and_the_checkpoint(corpora: 
     identity = read_identity(tmp_path / "model")
     assert identity["quantization"] == "browser"
     alphas = load_alphas(best_model(tmp_path))
-    assert alphas == pytest.approx(identity["quantization-alphas"])
+    assert alphas == identity["quantization-alphas"]
     bergamot.save(npz.load(best_model(tmp_path)), tmp_path / "model.bin", alphas)
     assert bergamot.load_alphas(tmp_path / "model.bin") == alphas
 
@@ -114,14 +117,35 @@ def test_the_browsers_multipliers_go_with_the_model_and_the_checkpoint(corpora: 
 def test_stopping_and_continuing_changes_nothing_bit_by_bit(
     target: str, precision: str, corpora: Path, tmp_path: Path
 ) -> None:
-    options = {"valid_freq": "5u", "transformer_dropout": 0.1, "optimizer_delay": 2, "precision": precision}
-    main(arguments(corpora, tmp_path / "straight", target, after="13u", **options))
-    main(arguments(corpora, tmp_path / "parts", target, after="6u", **options))
-    main(arguments(corpora, tmp_path / "parts", target, after="13u", **options))
+    options = {"valid_freq": "4u", "transformer_dropout": 0.1, "optimizer_delay": 2, "precision": precision}
+    main(arguments(corpora, tmp_path / "straight", target, after="7u", **options))
+    main(arguments(corpora, tmp_path / "parts", target, after="3u", **options))
+    main(arguments(corpora, tmp_path / "parts", target, after="7u", **options))
     straight, parts = (npz.load_arrays(tmp_path / part / "model/model.npz") for part in ("straight", "parts"))
     assert all(np.array_equal(straight[name], parts[name]) for name in straight)
     chrf = [{r["update"]: r["ce-mean-words"] for r in records(tmp_path / part)} for part in ("straight", "parts")]
     assert all(chrf[1][update] == value for update, value in chrf[0].items())
+
+
+def test_two_processes_follow_the_curve_of_one(corpora: Path, tmp_path: Path) -> None:
+    options = {"after": "4u", "valid_freq": "2u", "optimizer_delay": 2}
+    main(arguments(corpora, tmp_path / "one", "browser", **options))
+    command = [*(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")]
+    command += ["--rdzv-endpoint", "localhost:0", "-m", "pipeline.train.train"]
+    done = subprocess.run(
+        [*command, *arguments(corpora, tmp_path / "two", "browser", **options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        env={**os.environ, "LIMBECK_CPUS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (records(tmp_path / name) for name in ("one", "two"))
+    assert [record["update"] for record in one] == [record["update"] for record in two] == [0, 2, 4]
+    for record, other in zip(one, two, strict=True):
+        assert other["ce-mean-words"] == pytest.approx(record["ce-mean-words"], rel=1e-3)
+    assert load_alphas(best_model(tmp_path / "two")) == load_alphas(best_model(tmp_path / "one"))
 
 
 def test_the_student_is_kept_when_training_on_makes_it_worse(corpora: Path, tmp_path: Path) -> None:
@@ -175,4 +199,4 @@ def test_on_a_processor_the_faster_way_of_training_keeps_the_arithmetic(corpora:
             torch.testing.assert_close(gradient, found[1][1][name], rtol=0.05, atol=2e-3)
         exact = Objective(npz.load(trained_files()[0]), TrainingOptions(label_smoothing=0.1), COMPUTE)
         difference = abs(exact.backward([batch], total)["cost"] - found[0][0]["cost"])
-        assert difference > 10 * abs(found[0][0]["cost"] - found[1][0]["cost"])
+        assert difference > 3 * abs(found[0][0]["cost"] - found[1][0]["cost"])
