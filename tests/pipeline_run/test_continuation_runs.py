@@ -396,7 +396,7 @@ def plain(label: str) -> str:
     if found := re.match(r"dataset-file-(train|dev|test|mono)_\w{6}-(en|de)", label):
         return {"mono-en": "mono-src", "mono-de": "mono-trg"}.get(f"{found[1]}-{found[2]}", found[1])
     label = re.sub(r"-(?:file-)?(?:file_)?(?:train|dev|test|mono)_\w{6}", "", label)
-    label = re.sub(r"^(corpus-clean-mono)-(en|de)$", lambda m: f"{m[1]}-{'src' if m[2] == 'en' else 'trg'}", label)
+    label = re.sub(r"^corpus-clean-mono-(en|de)-mono-(src|trg)$", r"corpus-clean-mono-\2", label)
     label = re.sub(r"-en-de(?=-\d/|$)", "", label)
     return re.sub(r"-en-de-1$|-(?:en|de)$", "", label)
 
