@@ -142,8 +142,9 @@ def robustness(metrics: Sequence[Metrics]) -> list[dict[str, Any]]:
 def changes(metrics: Sequence[Metrics], significance: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """Every step of every test set from teacher to final student, as figures.
 
-    [{"dataset", "src", "trg", "old", "new", "chrf": {"delta", "low", "high", "p"}, "bleu": alike, "ter": {"delta"},
-    "faster", "smaller"}]; low, high and p are there where `significance` (contents of significance.json) has the pair.
+    [{"dataset", "src", "trg", "old", "new", "chrf": {"delta", "low", "high", "p", "significant"}, "bleu": alike,
+    "ter": {"delta"}, "faster", "smaller"}]; what stands after the delta is there where `significance` (contents of
+    significance.json) has the pair.
     """
     tests: dict[tuple[str, ...], dict[str, Any]] = {
         (test["dataset"], test["src"], test["trg"], pair["old"], pair["new"]): pair
@@ -166,12 +167,12 @@ def changes(metrics: Sequence[Metrics], significance: Sequence[dict[str, Any]] =
     return rows
 
 
-def _tested(tests: dict[tuple[str, ...], dict[str, Any]], pair: tuple[str, ...], metric: str) -> dict[str, float]:
-    """Confidence interval and p of a pair, whichever of the two was named first when it was tested."""
+def _tested(tests: dict[tuple[str, ...], dict[str, Any]], pair: tuple[str, ...], metric: str) -> dict[str, Any]:
+    """Confidence interval, p and verdict of a pair, whichever of the two was named first when it was tested."""
     if found := tests.get(pair, {}).get(metric):
-        return {key: found[key] for key in ("low", "high", "p")}
+        return {key: found[key] for key in ("low", "high", "p", "significant")}
     if found := tests.get((*pair[:3], pair[4], pair[3]), {}).get(metric):
-        return {"low": -found["high"], "high": -found["low"], "p": found["p"]}
+        return {"low": -found["high"], "high": -found["low"], "p": found["p"], "significant": found["significant"]}
     return {}
 
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from pipeline.evaluate.page_table import cell, name_cell, signed, sortable_table
 
-SIGNIFICANT = 0.05  # the p-value below which a difference is said to be more than luck
-
 
 def changes_section(
     changes: list[dict[str, Any]], robustness: list[dict[str, Any]], significance: list[dict[str, Any]]
@@ -34,7 +32,8 @@ def _note(significance: list[dict[str, Any]]) -> str:
     counts = " or ".join(f"{count:,}" for count in samples)
     return (
         f"Differences in points, with 95 % confidence intervals of paired bootstrap resampling ({counts} samples). "
-        f"Where p is not below {SIGNIFICANT}, a difference may be the luck of these sentences; it is marked “n. s.”."
+        "Where zero lies within, a difference may be the luck of these sentences; it is marked “n. s.”. "
+        "p is computed as sacreBLEU does."
     )
 
 
@@ -57,7 +56,7 @@ def _changes_table(changes: list[dict[str, Any]]) -> str:
     return sortable_table("Differences between models", titles, rows)
 
 
-def _delta(difference: dict[str, float] | None) -> str:
+def _delta(difference: dict[str, Any] | None) -> str:
     if difference is None:
         return cell(None)
     limits = ""
@@ -66,11 +65,11 @@ def _delta(difference: dict[str, float] | None) -> str:
     return cell(difference["delta"], signed(difference["delta"], 2), limits)
 
 
-def _p(difference: dict[str, float]) -> str:
+def _p(difference: dict[str, Any]) -> str:
     p = difference.get("p")
     if p is None:
         return cell(None)
-    return cell(p, f"{p:.3f}", "" if p < SIGNIFICANT else "n. s.")
+    return cell(p, f"{p:.3f}", "" if difference["significant"] else "n. s.")
 
 
 def _ratio(ratio: float | None) -> str:

@@ -158,6 +158,8 @@ def read_significance(path: Path) -> dict[str, Any]:
                 numbers = [pair[metric][key] for key in ("delta", "low", "high", "p")]
                 if not all(isinstance(number, int | float) for number in numbers):
                     raise UserError(f"{path}: the {metric} of {pair['new']} and {pair['old']} must be numbers")
+                if not isinstance(pair[metric]["significant"], bool):
+                    raise UserError(f"{path}: significant must be true or false for {pair['new']} and {pair['old']}")
         if not all(isinstance(test[key], str) for key in ("dataset", "src", "trg")):
             raise UserError(f"{path}: dataset, src and trg must be text")
         if not isinstance(test["samples"], int):

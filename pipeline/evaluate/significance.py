@@ -90,7 +90,7 @@ def compare_models(
 
     {"sentences", "samples", "seed", "confidence", "method",
     "models": {name: {metric: {"score", "low", "high"}}},
-    "pairs": [{"new", "old", metric: {"delta", "low", "high", "p"}}]} for the metrics chrf and bleu
+    "pairs": [{"new", "old", metric: {"delta", "low", "high", "p", "significant"}}]} for the metrics chrf and bleu
     """
     metrics = {"chrf": CHRF(), "bleu": bleu_metric(language)}
     models: dict[str, dict[str, Any]] = {name: {} for name in hypotheses}
@@ -142,17 +142,25 @@ def _scores(metric: Any, sums: Array) -> Array:
     return np.array([metric._compute_score_from_stats(row).score for row in sums])
 
 
-def _difference(new: str, old: str, whole: Mapping[str, float], resampled: Mapping[str, Array]) -> dict[str, float]:
+def _difference(new: str, old: str, whole: Mapping[str, float], resampled: Mapping[str, Array]) -> dict[str, Any]:
+    """A difference is significant when zero lies outside its confidence interval, a two-sided test."""
     differences = resampled[new] - resampled[old]
     delta = whole[new] - whole[old]
     low, high = confidence_interval(differences)
-    return {"delta": round(float(delta), 4), "low": low, "high": high, "p": round(p_value(differences, delta), 6)}
+    return {
+        "delta": round(float(delta), 4),
+        "low": low,
+        "high": high,
+        "p": round(p_value(differences, delta), 6),
+        "significant": not low <= 0 <= high,
+    }
 
 
 def p_value(differences: Array, delta: float) -> float:
-    """How probable a difference as large as `delta` is when there is none: sacreBLEU's, two-sided.
+    """How probable a difference as large as `delta` is when there is none, as sacreBLEU computes it.
 
-    Models that never differ have 1, where sacreBLEU's arithmetic, which counts only what is truly larger, has nearly 0.
+    It centres the sizes of the differences, not the differences, so that it comes near a one-sided p: about half of a
+    two-sided one. Models that never differ have 1, where sacreBLEU counts only what is truly larger and has nearly 0.
     """
     if not differences.any():
         return 1.0

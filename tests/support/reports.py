@@ -121,7 +121,9 @@ def report_maker(tmp_path: Path) -> Report:
     return run
 
 
-def significance_of(old: str, new: str, **chrf: float) -> dict[str, Any]:
+def significance_of(old: str, new: str, **chrf: Any) -> dict[str, Any]:
     """A significance.json of one pair."""
-    pair = {"old": old, "new": new, "chrf": chrf, "bleu": {"delta": -0.1, "low": -0.4, "high": 0.2, "p": 0.4}}
+    bleu = {"delta": -0.1, "low": -0.4, "high": 0.2, "p": 0.4, "significant": False}
+    chrf["significant"] = not chrf["low"] <= 0 <= chrf["high"]
+    pair = {"old": old, "new": new, "chrf": chrf, "bleu": bleu}
     return {"dataset": "gettext_toy", "src": "en", "trg": "de", "samples": 1000, "pairs": [pair]}

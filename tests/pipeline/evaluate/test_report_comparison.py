@@ -22,10 +22,10 @@ def test_differences_say_whether_they_are_more_than_luck(report: Report) -> None
         ("teacher-1", "student-int8"),
     ]
     first, second, whole = value["changes"]
-    assert first["chrf"] == {"delta": -1.5, "low": -1.9, "high": -1.1, "p": 0.001}
+    assert first["chrf"] == {"delta": -1.5, "low": -1.9, "high": -1.1, "p": 0.001, "significant": True}
     assert first["ter"] == {"delta": 2.5} and second["ter"] is None
     assert first["faster"] == 20 and first["smaller"] == 4
-    assert second["chrf"] == {"delta": -0.2, "low": -0.5, "high": 0.1, "p": 0.3}
+    assert second["chrf"] == {"delta": -0.2, "low": -0.5, "high": 0.1, "p": 0.3, "significant": False}
     assert whole["chrf"] == {"delta": -1.7}
     for shown in ("−1.90 … −1.10", "0.001", "n. s.", "+2.50", "1,000 samples"):
         assert shown in page.text, shown

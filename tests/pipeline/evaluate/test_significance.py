@@ -62,13 +62,20 @@ def test_a_large_difference_is_significant_and_a_small_one_is_not(result: dict[s
     assert list(pairs) == [("teacher", "student"), ("teacher", "student-int8"), ("student", "student-int8")]
     large, small = pairs["teacher", "student"]["chrf"], pairs["student", "student-int8"]["chrf"]
     assert large["low"] < large["delta"] < large["high"] < 0 and large["p"] < 0.01
+    assert large["significant"] and not small["significant"]
     assert small["low"] < 0 < small["high"] and small["p"] > 0.05
     assert "seed" not in result["signatures"]["chrf"] and result["seed"] == 12345
 
 
+def test_p_of_normal_differences_is_about_one_sided() -> None:
+    """What the docstring says of sacreBLEU's p, which the verdict is not built on."""
+    differences = np.random.default_rng(2).normal(1.96, 1.0, size=100_000)
+    assert significance.p_value(differences, 1.96) == pytest.approx(0.025, abs=0.003)  # two-sided it would be 0.05
+
+
 def test_equal_translations_do_not_differ() -> None:
     pair = compare_models({"a": SYSTEMS["student"], "b": SYSTEMS["student"]}, REFERENCES, "de", samples=100)["pairs"][0]
-    assert pair["chrf"] == pair["bleu"] == {"delta": 0, "low": 0, "high": 0, "p": 1}
+    assert pair["chrf"] == pair["bleu"] == {"delta": 0, "low": 0, "high": 0, "p": 1, "significant": False}
 
 
 def test_parts_change_nothing(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
