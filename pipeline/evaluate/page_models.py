@@ -1,6 +1,6 @@
 """The page's section on models: a table and a plot of quality, speed and size per test set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ def _latency(*keys: str) -> Callable[[Metrics], float | None]:
     return value
 
 
-def _memory(entry: Metrics) -> float | None:
-    return (entry.get("memory") or {}).get("peak-rss-bytes")
+def _memory(key: str) -> Callable[[Metrics], float | None]:
+    return lambda entry: (entry.get("memory") or {}).get(key)
 
 
 _POINT, _WHOLE, _MILLISECONDS = "{:.1f}".format, "{:,.0f}".format, "{:,.1f} ms".format
@@ -52,11 +52,15 @@ _COLUMNS = (
     ),
     _Column("Parameters", lambda entry: entry.get("parameters"), human_count),
     _Column("Words/s", words_per_second, _WHOLE, lambda compared: factor(compared.faster, "faster")),
+)
+_SPEED_COLUMNS = (
+    _Column("Words/s, batches", words_per_second, _WHOLE),
     _Column("Words/s, single", _speed("words-per-second-single"), _WHOLE),
-    _Column("Latency, median", _latency("p50", "median"), _MILLISECONDS),
+    _Column("Latency, p50", _latency("p50", "median"), _MILLISECONDS),
     _Column("p90", _latency("p90"), _MILLISECONDS),
     _Column("p99", _latency("p99"), _MILLISECONDS),
-    _Column("Peak memory", _memory, human_bytes),
+    _Column("Peak memory", _memory("peak-rss-bytes"), human_bytes),
+    _Column("the model’s", _memory("model-bytes"), human_bytes),
 )
 
 
@@ -75,16 +79,19 @@ def models_section(metrics: list[dict[str, Any]], colors: dict[str, int]) -> str
         size = f" · {sentences:,} sentences" if sentences else ""
         direction = f"{escape(test_set.src)} → {escape(test_set.trg)}"
         parts.append(f"<h3>{escape(test_set.dataset)} <small>{direction}{size}</small></h3>")
-        parts.append(_table(test_set, colors))
+        parts.append(_table(test_set, _COLUMNS, colors, "Quality, size and speed"))
         parts.append(_plot(test_set, colors))
+        parts.append(_table(test_set, _SPEED_COLUMNS, colors, "Latency and memory"))
     return "".join(parts)
 
 
-def _table(test_set: TestSet, colors: dict[str, int]) -> str:
+def _table(test_set: TestSet, columns: Sequence[_Column], colors: dict[str, int], caption: str) -> str:
     """What no model was measured for has no column."""
-    columns = [column for column in _COLUMNS if any(column.value(entry) is not None for entry in test_set.metrics)]
-    rows = [_row(entry, test_set.teacher(), columns, colors) for entry in test_set.metrics]
-    return sortable_table(f"Models on {test_set.dataset}", ["Model", *(column.title for column in columns)], rows)
+    known = [column for column in columns if any(column.value(entry) is not None for entry in test_set.metrics)]
+    if not known:
+        return ""
+    rows = [_row(entry, test_set.teacher(), known, colors) for entry in test_set.metrics]
+    return sortable_table(f"{caption} on {test_set.dataset}", ["Model", *(column.title for column in known)], rows)
 
 
 def _row(entry: Metrics, teacher: Metrics | None, columns: list[_Column], colors: dict[str, int]) -> str:

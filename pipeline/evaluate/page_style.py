@@ -44,7 +44,7 @@ h3 small, .note { color: var(--soft); font-size: .88rem; font-weight: 400; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   box-shadow: var(--shadow); }
 table { width: 100%; border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .6rem .9rem; text-align: right; white-space: nowrap; vertical-align: top; }
+th, td { padding: .6rem .75rem; text-align: right; white-space: nowrap; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 1px solid var(--rule); color: var(--soft); font-size: .8rem; font-weight: 600; }
 tbody th { font-weight: 600; }
@@ -60,7 +60,8 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 .c3 { color: var(--c3); } .c4 { color: var(--c4); } .c5 { color: var(--c5); }
 figure { margin: 0; padding: 1rem 1.1rem .7rem; background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; box-shadow: var(--shadow); }
-section > figure { margin-top: 1rem; overflow-x: auto; } svg.w720 { min-width: 34rem; }
+section > figure, figure + .scroll { margin-top: 1rem; }
+section > figure { overflow-x: auto; } svg.w720 { min-width: 34rem; }
 figcaption { color: var(--soft); font-size: .85rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
 svg { display: block; width: 100%; height: auto; font-family: inherit; }

@@ -72,7 +72,7 @@ def test_a_whole_report(report: Report) -> None:
     assert value["funnel"][0] == {"file": "step0", "stats": CLEANING}
     assert len(value["training"]["student"]) == 9
     assert page.tags.count("svg") == 1 + 2 * 2  # one plot (the backward model is alone), two charts per training
-    assert page.tags.count("table") == 3  # two directions, and the differences
+    assert page.tags.count("table") == 5  # two for each direction, and the differences
     for shown in ("58.5", "−1.5", "3,000", "20× faster", "4× smaller", "16.0 MB", "60.0 M", "66.7 ms"):
         assert shown in page.text, shown
     for shown in (

@@ -145,7 +145,7 @@ def test_the_page_in_a_browser(page: Path, tmp_path: Path) -> None:
     assert result["wide"] <= 0, "the page is wider than its window"
     assert result["text"] == 0, "a label of a chart is invisible"
 
-    assert len(result["tables"]) == 5
+    assert len(result["tables"]) == 7
     for headings in result["tables"]:
         for title, orders in headings:
             assert [direction for direction, _ in orders] == ["descending", "ascending"], title
