@@ -101,18 +101,12 @@ def check_architecture(config: ModelConfig) -> None:
             "self-attention its Marian (1.9) normalises the queries alone, where training normalised keys and values "
             "too; train with transformer-postprocess dan"
         )
-    # Dropout is for training alone.
-    operations = {
-        "transformer-postprocess": (config.transformer_postprocess.replace("d", ""), ("an",)),
-        "transformer-postprocess-emb": (config.transformer_postprocess_emb.replace("d", ""), ("", "n")),
-        "transformer-postprocess-top": (config.transformer_postprocess_top.replace("d", ""), ("",)),
-    }
-    for key, (found, allowed) in operations.items():
-        if found not in allowed:
-            raise UserError(
-                f"Bergamot is not known to compute a model with {key} {found!r} (dropout left out): only "
-                f"{' or '.join(map(repr, allowed))} is proven in it"
-            )
+    if "a" in config.transformer_postprocess_top and "n" in config.transformer_postprocess_emb:
+        raise UserError(
+            f"Bergamot cannot compute a model with transformer-postprocess-top {config.transformer_postprocess_top!r} "
+            f"and -postprocess-emb {config.transformer_postprocess_emb!r}: where embeddings are normalised, its Marian "
+            "(1.9) adds something else than them at the top"
+        )
 
 
 def check_sizes(config: ModelConfig) -> None:
