@@ -6,17 +6,17 @@ libraries need before a model is loaded is told apart.
 
 import logging
 import resource
+import signal
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.common.errors import TransientError
+from pipeline.common.errors import TransientError, UserError
 from pipeline.evaluate.loading import Source, load_translator
 from pipeline.evaluate.speed import SECONDS, measure_speed
 
@@ -37,17 +37,48 @@ def measure_model(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """The "speed" and the "memory" of metrics.json, measured on one thread in a fresh process.
 
-    Raises what load_translator raises, and TransientError when the process is killed, as it is where memory runs out.
+    Raises what load_translator raises, TransientError when the process is killed, as it is where memory runs out, and
+    UserError when it crashes.
     """
     # Spawned, not forked: a forked process would begin with this one's memory.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_log_like, initargs=(_level(),)) as pool:
-        try:
-            return pool.submit(_measure, source, list(sentences), language, seconds).result()
-        except BrokenProcessPool as error:
-            raise TransientError(
-                "the process that measures speed and memory was killed, perhaps because memory ran out: "
-                "give the task a worker with more memory"
-            ) from error
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    level = logging.getLogger().getEffectiveLevel()
+    process = context.Process(
+        target=_measure_and_send, args=(sender, level, source, list(sentences), language, seconds), daemon=True
+    )
+    process.start()
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        process.join()
+        raise _ended(process.exitcode) from None
+    finally:
+        # Does nothing to a process that has ended; this one may have been interrupted.
+        process.terminate()
+        process.join()
+    if isinstance(result, Exception):
+        raise result
+    speed, memory = result
+    return speed, memory
+
+
+def _ended(exit_code: int | None) -> UserError | TransientError:
+    what = "the process that measures speed and memory"
+    if exit_code == -signal.SIGKILL:
+        return TransientError(f"{what} was killed, perhaps because memory ran out: use a machine with more memory")
+    return UserError(f"{what} ended without a result, with exit code {exit_code}: its own messages stand above")
+
+
+def _measure_and_send(
+    sender: Connection, level: int, source: Source, sentences: list[str], language: str, seconds: float
+) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        sender.send(_measure(source, sentences, language, seconds))
+    except (UserError, TransientError) as error:
+        sender.send(error)
 
 
 def _measure(
@@ -73,11 +104,3 @@ def peak_memory() -> int:
         return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _level() -> int:
-    return logging.getLogger().getEffectiveLevel()
-
-
-def _log_like(level: int) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)

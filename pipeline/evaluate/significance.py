@@ -1,8 +1,8 @@
 """Say which differences between models are more than luck: paired bootstrap resampling over their translations.
 
-Every pair of models is compared, the later one with the earlier one, on the same resampled test sets. The p-value is
-sacreBLEU's (its resamples too, for the same seed); the confidence interval of the difference comes from the same
-resamples. Source: Koehn, "Statistical Significance Tests for Machine Translation Evaluation", 2004.
+Every pair of models is compared on the same resampled test sets: students with teachers, 8-bit students with students.
+The p-value is sacreBLEU's (its resamples too, for the same seed); the confidence interval of the difference comes from
+the same resamples. Source: Koehn, "Statistical Significance Tests for Machine Translation Evaluation", 2004.
 """
 
 import argparse
@@ -20,11 +20,13 @@ from pipeline.common.command import run_command
 from pipeline.common.corpus import read_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
+from pipeline.evaluate.comparison import role
 from pipeline.evaluate.scoring import bleu_metric
 
 SAMPLES = 1000
 SEED = 12345  # sacreBLEU's own
 CONFIDENCE = 0.95
+ORDER = ("teacher", "other", "backward", "student", "finetuned", "quantized")  # what a later one is compared with first
 _INDICES_AT_ONCE = 10_000_000
 
 EXAMPLE = """example:
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs=2,
         required=True,
         metavar=("NAME", "F"),
-        help="a model's name and its translations, the model to compare with first; repeatable",
+        help="a model's name and its translations; repeatable",
     )
     parser.add_argument("--samples", type=int, default=SAMPLES, help=f"resampled test sets (default: {SAMPLES})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the resampling (default: {SEED})")
@@ -70,9 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not rows:
         raise UserError(f"{args.references} has no lines: at least one is needed to compare models")
     references, *columns = zip(*rows, strict=True)
-    result = compare_models(
-        dict(zip(names, columns, strict=True)), references, args.trg, samples=args.samples, seed=args.seed
-    )
+    hypotheses = sorted(zip(names, columns, strict=True), key=lambda named: ORDER.index(role({"name": named[0]})))
+    result = compare_models(dict(hypotheses), references, args.trg, samples=args.samples, seed=args.seed)
     write_json(args.output, {"dataset": args.dataset, "src": args.src, "trg": args.trg, **result})
     for pair in result["pairs"]:
         chrf = pair["chrf"]
@@ -86,7 +87,7 @@ def compare_models(
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> dict[str, Any]:
-    """The test of all pairs of models; `hypotheses` are their translations of the same sentences, by name.
+    """The test of all pairs of models, each with those before it; `hypotheses` are their translations, by name.
 
     {"sentences", "samples", "seed", "confidence", "method",
     "models": {name: {metric: {"score", "low", "high"}}},

@@ -1,13 +1,15 @@
 """What a measured model's process tells: its own memory, not its parent's."""
 
-import os
+import dataclasses
+import signal
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from pipeline.common.errors import TransientError
+from pipeline.common.errors import TransientError, UserError
+from pipeline.evaluate import measure
 from pipeline.evaluate.loading import Source
 from pipeline.evaluate.measure import measure_model, peak_memory
 from pipeline.model.decoding import decoding_options
@@ -33,9 +35,15 @@ class Deadly:
     """Kills the process that it is handed to."""
 
     def __reduce__(self) -> Any:
-        return os.abort, ()
+        return signal.raise_signal, (signal.SIGKILL,)
 
 
-def test_a_killed_process_is_worth_a_retry() -> None:
-    with pytest.raises(TransientError, match="memory"):
+def test_a_killed_process_is_worth_a_retry_and_a_crashed_one_is_not() -> None:
+    with pytest.raises(TransientError, match="memory ran out"):
         measure_model(cast(Source, Deadly()), ["The house is small."], "en")
+    assert isinstance(measure._ended(-signal.SIGSEGV), UserError)
+
+
+def test_what_is_wrong_in_the_process_is_said_here(source: Source) -> None:
+    with pytest.raises(UserError, match=r"absent\.npz does not exist"):
+        measure_model(dataclasses.replace(source, models=[Path("absent.npz")]), ["The house is small."], "en")

@@ -101,7 +101,7 @@ def test_the_command(tmp_path: Path, result: dict[str, Any]) -> None:
     paths = written(tmp_path, references=REFERENCES, **SYSTEMS, short=REFERENCES[1:], none=[])
     given = ["--dataset", "toy", "--src", "en", "--trg", "de", "--references", paths["references"]]
     given += ["--output", str(tmp_path / "toy.significance.json"), "--samples", "300"]
-    systems = [word for name in SYSTEMS for word in ("--hypotheses", name, paths[name])]
+    systems = [word for name in reversed(SYSTEMS) for word in ("--hypotheses", name, paths[name])]
     main([*given, *systems])
     assert json.loads((tmp_path / "toy.significance.json").read_text("utf-8")) == {
         "dataset": "toy",
