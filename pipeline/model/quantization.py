@@ -43,7 +43,7 @@ from pipeline.model.packed import PackedTransformer
 from pipeline.model.transformer import Transformer
 
 TARGETS = ("browser", "ctranslate2")
-_LARGEST = 127.0
+_LARGEST = 127  # no float: torch.compile makes a variable of one, and loses it in the gradient
 _HALF_SCALE = 2.0**-7  # sums of products of whole numbers do not fit into float16, those of their 128ths do
 # Numbers held at once while sums saturate: 64 MB.
 _HELD = 1 << 24
@@ -80,11 +80,11 @@ class Quantization:
             multipliers = self._matrix_multipliers(matrix)
         return _round(matrix, multipliers, clips=False), multipliers
 
-    def round_activations(self, x: Tensor, matrix: str) -> tuple[Tensor, Tensor | float]:
+    def round_activations(self, x: Tensor, matrix: str) -> tuple[Tensor, Tensor]:
         """Whole numbers [..., in] of what is multiplied with the matrix of this name, and their multiplier: one number,
         or one for each row [..., 1]."""
         if self.target == "browser":
-            alpha = self.alphas[matrix]
+            alpha = torch.full((), self.alphas[matrix], device=x.device)
             return _round(x, alpha, clips=True), alpha
         with torch.no_grad():
             multipliers = _multipliers(x.abs().amax(-1, keepdim=True))
@@ -130,7 +130,7 @@ def _multipliers(largest: Tensor) -> Tensor:
     return torch.where(largest == 0, 1.0, _LARGEST / largest.float())
 
 
-def _round(x: Tensor, multipliers: Tensor | float, clips: bool) -> Tensor:
+def _round(x: Tensor, multipliers: Tensor, clips: bool) -> Tensor:
     numbers: Tensor = _Round.apply(x, multipliers, clips)  # type: ignore[no-untyped-call]
     return numbers
 
@@ -139,17 +139,17 @@ class _Round(torch.autograd.Function):
     """clip(rint(x * multipliers), -127, 127), float32; backwards as x * multipliers, and nothing where it clips."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, multipliers: Tensor | float, clips: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, multipliers: Tensor, clips: bool) -> Tensor:
         numbers = (x.float() * multipliers).round_()
-        ctx.given, ctx.multipliers = x.dtype, multipliers
-        ctx.save_for_backward(numbers.abs() <= _LARGEST if clips else None)
+        ctx.given, ctx.clips = x.dtype, clips
+        ctx.save_for_backward(multipliers, *([numbers.abs() <= _LARGEST] if clips else []))
         return numbers.clamp_(-_LARGEST, _LARGEST) if clips else numbers
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inside,) = ctx.saved_tensors
-        gradient = gradients[0].float() * ctx.multipliers
-        return (gradient if inside is None else gradient.mul_(inside)).to(ctx.given), None, None
+        multipliers, *inside = ctx.saved_tensors
+        gradient = gradients[0].float() * multipliers
+        return (gradient * inside[0] if ctx.clips else gradient).to(ctx.given), None, None
 
 
 def _saturated_sums(x: Tensor, matrix: Tensor) -> Tensor:

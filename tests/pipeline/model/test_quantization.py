@@ -123,6 +123,20 @@ def test_with_ctranslate2_every_gradient_passes() -> None:
     torch.testing.assert_close(x_gradient, torch.tensor([[1.0, 0.0], [1.0, 2.0]]) @ rounded)
 
 
+@pytest.mark.parametrize("quantization", [BROWSER, CTRANSLATE2], ids=["browser", "ctranslate2"])
+def test_compiling_changes_neither_values_nor_gradients(quantization: Quantization) -> None:
+    def compute(x: Tensor, matrix: Tensor) -> Tensor:
+        return quantization.product(x, matrix, BIAS, "W") * quantization.embeddings(matrix, matrix).sum()
+
+    found = []
+    for function in (compute, torch.compile(compute, backend="aot_eager", dynamic=True, fullgraph=True)):
+        x, matrix = X.clone().requires_grad_(), MATRIX.clone().requires_grad_()
+        y = function(x, matrix)
+        y.square().sum().backward()
+        found.append([y.detach(), x.grad, matrix.grad])
+    torch.testing.assert_close(found[1], found[0])
+
+
 @pytest.mark.parametrize("name", IN_BROWSER)
 @pytest.mark.parametrize("saturation", [False, True])
 def test_searching_in_the_browsers_arithmetic_is_scoring_in_it(name: str, saturation: bool) -> None:
