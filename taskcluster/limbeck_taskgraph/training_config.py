@@ -141,6 +141,17 @@ class Curriculum(Section):
     )
 
 
+class Evaluation(Section):
+    speed_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=8.0,
+        description="how long the speed of a model is measured on each test set; 0: speed and memory are not",
+    )
+    comet: str | None = Field(
+        default=None,
+        description="a COMET model to score translations with, a path or a name of the hub (extra `comet`)",
+    )
+
+
 class Experiment(Section):
     name: Annotated[str, AfterValidator(_check_name)] = Field(description="what the run is called")
     src: Locale = Field(description="source language")
@@ -183,6 +194,7 @@ class Experiment(Section):
     )
     distillation: Distillation = Field(default_factory=Distillation)
     curriculum: Curriculum = Field(default_factory=Curriculum)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
     augmentation: Literal["defaults", "none"] | dict[str, float] | None = Field(
         default=None,
         description="changes made to the text of teachers and students at random, see augmentation.md: defaults, none, "

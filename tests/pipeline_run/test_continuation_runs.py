@@ -20,7 +20,7 @@ from pipeline.common.files import count_lines
 
 PAIR = "en-de"
 TEST = "dataset-file-test_"
-ALWAYS = {"all-pipeline", "export", "report", "corpus-merge-devset", "dev", "test"}
+ALWAYS = {"all-pipeline", "export", "report", "corpus-merge-devset", "dev", "test", "evaluate-significance"}
 STUDENT = {
     "distillation-student-model-train",
     "distillation-student-model-quantize",
@@ -197,7 +197,7 @@ def student_began_with_parameters(run: Run) -> None:
 
 
 def student_was_used(run: Run) -> None:
-    for name in (label for label in run.labels if label.startswith("evaluate-")):
+    for name in (label for label in run.labels if label.startswith(("evaluate-student", "evaluate-quantized"))):
         assert run.chrf(name) == pytest.approx(run.earlier.chrf(name), abs=0.01)
 
 

@@ -40,6 +40,7 @@ def toy_config(folder: Path, updates: int, mono: bool) -> dict[str, Any]:
             "trg": "de",
             "spm-vocab-size": 400,
             "augmentation": "none",
+            "evaluation": {"speed-seconds": 0.5},
             "cleaning": {"default": {"language": False}},
         },
         "datasets": datasets,
