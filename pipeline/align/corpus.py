@@ -2,16 +2,20 @@
 
 A corpus that fits into one chunk is trained on as a whole. From a larger one an evenly spread sample of one chunk's
 size is trained on first. Its expected counts are prior knowledge for each chunk, which is then trained and aligned by
-itself. So memory does not grow with the corpus, and no chunk depends on another.
+itself. So memory does not grow with the corpus, and no chunk depends on another: several processes can share them.
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pipeline.align.bitext import Bitext, BitextReader, Tokens
-from pipeline.align.em import align
+from pipeline.align.em import ITERATIONS, align
 from pipeline.align.priors import Priors
 from pipeline.align.symmetrize import Links, grow_diag_final_and
 from pipeline.common.corpus import read_parallel
@@ -28,10 +32,23 @@ class CorpusAligner(Generic[T]):
     and `trg` the numbering of their words."""
 
     def __init__(
-        self, paths: tuple[Path, Path], src: T, trg: T, priors: Priors | None = None, chunk_cells: int = CHUNK_CELLS
+        self,
+        paths: tuple[Path, Path],
+        src: T,
+        trg: T,
+        priors: Priors | None = None,
+        chunk_cells: int = CHUNK_CELLS,
+        later_cells: int | None = None,
+        iterations: int = ITERATIONS,
+        processes: int = 1,
     ) -> None:
-        """Raises UserError when the sides are of unequal length."""
+        """`later_cells` and `iterations` are of the chunks after the sample: their size (None: the sample's) and how
+        long they are trained on. The number of `processes` does not change a link.
+
+        Raises UserError when the sides are of unequal length.
+        """
         self.paths, self.src, self.trg, self.chunk_cells = paths, src, trg, chunk_cells
+        self.later_cells, self.iterations, self.processes = later_cells or chunk_cells, iterations, processes
         self.priors = priors or Priors.none()
         self.lines, trg_lines = count_lines(paths[0]), count_lines(paths[1])
         if self.lines != trg_lines:
@@ -48,15 +65,34 @@ class CorpusAligner(Generic[T]):
             progress.add(len(bitext))
         elif bitext is not None:
             self._learn_from_sample(-(-self.lines // len(bitext)))
-            reader = BitextReader(read_parallel(*self.paths), self.chunk_cells)
-            while bitext := reader.read(src := self.src.fresh(), trg := self.trg.fresh()):
-                result = align(bitext, len(src), len(trg), self.priors)
-                yield (
-                    bitext,
-                    grow_diag_final_and(result.forward, result.backward, bitext.src_lengths, bitext.trg_lengths),
-                )
-                progress.add(len(bitext))
+            for chunk in self._later_chunks():
+                yield chunk
+                progress.add(len(chunk[0]))
         progress.finish()
+
+    def _later_chunks(self) -> Iterator[tuple[Bitext, Links]]:
+        """The corpus in chunks, aligned with what the sample taught."""
+        reader = BitextReader(read_parallel(*self.paths), self.later_cells)
+        if self.processes == 1:
+            while bitext := reader.read(src := self.src.fresh(), trg := self.trg.fresh()):
+                yield bitext, align_chunk(bitext, len(src), len(trg), self.priors, self.iterations)
+            return
+        with ProcessPoolExecutor(
+            self.processes, get_context("spawn"), _set_priors, (self.priors, self.iterations)
+        ) as executor:
+            waiting: deque[tuple[Bitext, Future[Links]]] = deque()
+            try:
+                while bitext := reader.read(src := self.src.fresh(), trg := self.trg.fresh()):
+                    waiting.append((bitext, executor.submit(_align_with_priors, bitext, len(src), len(trg))))
+                    if len(waiting) > self.processes:
+                        first, links = waiting.popleft()
+                        yield first, links.result()
+                for rest, links in waiting:
+                    yield rest, links.result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a process that was aligning has ended, most likely for want of memory: use smaller chunks"
+                ) from error
 
     def _learn_from_sample(self, step: int) -> None:
         sample = itertools.islice(read_parallel(*self.paths), 0, None, step)
@@ -69,3 +105,22 @@ class CorpusAligner(Generic[T]):
         result = align(bitext, len(src), len(trg), self.priors)
         self.priors, self.src, self.trg = self.priors.plus(result.counts), src, trg
         return grow_diag_final_and(result.forward, result.backward, bitext.src_lengths, bitext.trg_lengths)
+
+
+def align_chunk(bitext: Bitext, src_types: int, trg_types: int, priors: Priors, iterations: int) -> Links:
+    """Train on a bitext after `priors`, and symmetrise its links."""
+    result = align(bitext, src_types, trg_types, priors, iterations)
+    return grow_diag_final_and(result.forward, result.backward, bitext.src_lengths, bitext.trg_lengths)
+
+
+# What a process that aligns chunks was started with.
+_known: tuple[Priors, int]
+
+
+def _set_priors(priors: Priors, iterations: int) -> None:
+    global _known
+    _known = priors, iterations
+
+
+def _align_with_priors(bitext: Bitext, src_types: int, trg_types: int) -> Links:
+    return align_chunk(bitext, src_types, trg_types, *_known)

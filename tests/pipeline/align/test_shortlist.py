@@ -114,3 +114,16 @@ def test_bad_input(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be 1 or more"):
         run(corpus, output, "--best", "0")
     assert not output.exists()
+
+
+def test_several_processes_find_the_same(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for processors in ("1", "2"):
+        monkeypatch.setenv("LIMBECK_CPUS", processors)
+        found.append(run(corpus, tmp_path / f"{processors}.zst", "--chunk-cells", "40000"))
+    assert found[0] == found[1]
+    best: dict[str, str] = {}
+    for trg, src, _ in found[0]:
+        best.setdefault(src, trg)
+    right = sum(f"▁t{src[2:]}" == trg for src, trg in best.items() if int(src[2:]) % 11)
+    assert right > 0.9 * len([src for src in best if int(src[2:]) % 11])

@@ -27,8 +27,8 @@ from pipeline.model.formats import bergamot
 
 HERE = Path(__file__).parent
 PACKAGE = "node_modules/@browsermt/bergamot-translator"
-# One sentence is one sentence, whatever its punctuation.
-OPTIONS = {**bergamot.OPTIONS, "ssplit-mode": "sentence", "cpu-threads": 0, "quiet-translation": True}
+# One sentence is one sentence, whatever its punctuation; tiny models need little memory.
+OPTIONS = {**bergamot.OPTIONS, "workspace": 16, "ssplit-mode": "sentence", "cpu-threads": 0, "quiet-translation": True}
 TIMEOUT = 120  # seconds for one translation of a test's sentences
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".json": "application/json", ".wasm": "application/wasm"}
 
