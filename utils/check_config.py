@@ -60,6 +60,8 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
     for key, (preset, options) in presets.items():
         yield f"marian-args.{key}", partial(_check_training, config, key, preset, options)
 
+    finetuning = config.marian_args.training_student_finetuned
+    yield "marian-args.training-student-finetuned", partial(parse_options, "student-finetuned", finetuning)
     for key, values in config.marian_args.model_dump(by_alias=True).items():
         if key.startswith("decoding-"):
             yield f"marian-args.{key}", partial(decoding_options, values)

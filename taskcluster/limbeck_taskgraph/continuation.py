@@ -149,7 +149,8 @@ def _outputs_of(role: str, models: Config, vocab_is_given: bool) -> list[str]:
         # It is the whole run's then, save for models that have one of their own.
         others = [other for other in ("teacher", "backwards") if not models[other] or _is_external(models[other])]
         vocabs = [] if vocab_is_given else ["vocab", *(f"vocab/{other}" for other in others)]
-    return [model[given["mode"]], *vocabs]
+    final = ["model/student-final"] if role == "student" and given["mode"] == "use" else []
+    return [model[given["mode"]], *final, *vocabs]
 
 
 def _files_of(uri: str, given: Config, name: str) -> list[str]:

@@ -194,6 +194,10 @@ class Experiment(Section):
     )
     distillation: Distillation = Field(default_factory=Distillation)
     curriculum: Curriculum = Field(default_factory=Curriculum)
+    quantization_target: Literal["browser", "ctranslate2"] | None = Field(
+        default=None,
+        description="the engine in whose 8-bit arithmetic the student is fine-tuned. Default: it is not fine-tuned",
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     augmentation: Literal["defaults", "none"] | dict[str, float] | None = Field(
         default=None,

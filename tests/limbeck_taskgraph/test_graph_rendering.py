@@ -42,8 +42,10 @@ def test_without_mono_the_graph_needs_no_backward_model(make_config: Any) -> Non
 
 def test_with_mono_every_kind_is_there(make_config: Any) -> None:
     every = {path.name for path in (ROOT / "kinds").iterdir() if not path.name.startswith("continuation-")}
-    assert kinds(make_config(datasets=MONO)) == every - {"distillation-teacher-distributions"}
-    assert kinds(make_config(datasets=MONO, experiment={"distillation": {"recipe": "hybrid", "top-k": 8}})) == every
+    asked_for = {"distillation-teacher-distributions", "distillation-student-model-finetune"}
+    assert kinds(make_config(datasets=MONO)) == every - asked_for
+    experiment = {"distillation": {"recipe": "hybrid", "top-k": 8}, "quantization-target": "ctranslate2"}
+    assert kinds(make_config(datasets=MONO, experiment=experiment)) == every
 
 
 def test_a_filter_fraction_asks_for_a_backward_model(make_config: Any) -> None:
@@ -52,6 +54,19 @@ def test_a_filter_fraction_asks_for_a_backward_model(make_config: Any) -> None:
     none = kinds(make_config(experiment={"distillation-filter-fraction": 0}, datasets=MONO))
     assert "distillation-corpus-final-filtering" not in none
     assert "backtranslations-train-backwards-model" in none
+
+
+def test_a_fine_tuned_student_is_what_is_quantized_and_exported(make_config: Any) -> None:
+    plain = generate_graph(make_config())
+    graph = generate_graph(make_config(experiment={"quantization-target": "browser"}))
+    finetune = "distillation-student-model-finetune-en-de"
+    for label in ("distillation-student-model-quantize-en-de", "export-en-de"):
+        assert "distillation-student-model-train-en-de" in plain.tasks[label].dependencies.values()
+        assert finetune in graph.tasks[label].dependencies.values()
+    assert "evaluate-finetuned-student-gettext-test-en-de" in graph.tasks
+    assert "--quantization browser" in graph.tasks[finetune].task["payload"]["command"][0][-1]
+    train = "distillation-student-model-train-en-de"
+    assert graph.tasks[train].attributes["digest"] == plain.tasks[train].attributes["digest"]
 
 
 def test_labels_are_the_fields(make_config: Any) -> None:

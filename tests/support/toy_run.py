@@ -48,6 +48,7 @@ def toy_config(folder: Path, updates: int, mono: bool) -> dict[str, Any]:
             "training-teacher": training,
             "training-backward": training,
             "training-student": {**training, "dec-depth": 1, "enc-depth": 2},
+            "training-student-finetuned": {"mini-batch-words": 1500, "valid-freq": "20u", "after": "40u"},
             "decoding-teacher": {"beam-size": 2},
             "decoding-backward": {"beam-size": 1},
         },
