@@ -12,6 +12,7 @@ from pipeline.common.augment.augmenter import parse_augmentation
 from pipeline.common.errors import UserError
 from pipeline.common.languages import base_language, identifier_codes
 from pipeline.data.names import split_dataset
+from pipeline.model.config import ModelConfig
 from pipeline.model.decoding import decoding_options
 from pipeline.train.curriculum import parse_curriculum
 from pipeline.train.distillation import (
@@ -124,6 +125,8 @@ def _check_training(config: TrainingConfig, key: str, preset: str, values: Mappi
     options, experiment = parse_options(preset, values), config.experiment
     sizes = (experiment.spm_vocab_size, experiment.spm_vocab_size)
     model = model_config(options, sizes, shared_vocab=not experiment.spm_vocab_split)
+    if key == "training-student" and experiment.browser_export and config.target_stage in ("all-pipeline", "export"):
+        _check_browser(model)
     if not model.is_recurrent:
         return
     if key == "training-backward":
@@ -136,6 +139,16 @@ def _check_training(config: TrainingConfig, key: str, preset: str, values: Mappi
             "transformer-decoder-autoreg rnn: the 8-bit model and the export are CTranslate2's, which has no recurrent "
             "decoder (SSRU): use self-attention, or a target-stage before them, such as evaluate-student"
         )
+
+
+def _check_browser(model: ModelConfig) -> None:
+    if model.transformer_preprocess or model.transformer_postprocess_top:
+        from pipeline.model.formats import bergamot  # here, because torch takes seconds
+
+        try:
+            bergamot.check_architecture(model)
+        except UserError as error:
+            raise UserError(f"{error}; or set experiment.browser-export to false") from error
 
 
 def _check_language(locale: str) -> None:

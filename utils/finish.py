@@ -16,6 +16,7 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
     """Print the closing lines of a run from its tasks (label -> task id); returns exit code 0."""
     report = _artifact(engine, tasks, "report-", "report.html")
     export = _artifact(engine, tasks, "export-", "export")
+    browser = _artifact(engine, tasks, "export-browser-", "browser")
     if report:
         content = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
         print("\n" + summary_table(sorted(content["metrics"], key=_order)))
@@ -30,6 +31,8 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
     print()
     if export:
         print(f"model   {export}\n        limbeck translate {export}")
+    if browser:
+        print(f"browser {browser}")
     if report:
         print(f"report  {report}")
     if not export and not report:
@@ -48,5 +51,8 @@ def _order(metrics: Mapping[str, Any]) -> tuple[int, str, str]:
 
 
 def _artifact(engine: LocalEngine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:
-    task_id = next((task_id for label, task_id in sorted(tasks.items()) if label.startswith(label_prefix)), None)
-    return artifact_folder(engine, task_id) / name if task_id else None
+    """The artifact of this name that a task with such a label has."""
+    for label, task_id in sorted(tasks.items()):
+        if label.startswith(label_prefix) and (path := artifact_folder(engine, task_id) / name).exists():
+            return path
+    return None

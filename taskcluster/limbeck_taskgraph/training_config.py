@@ -198,6 +198,9 @@ class Experiment(Section):
         default=None,
         description="the engine in whose 8-bit arithmetic the student is fine-tuned. Default: it is not fine-tuned",
     )
+    browser_export: bool = Field(
+        default=True, description="also write the student as Firefox's engine reads it, 8-bit model, shortlist and all"
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     augmentation: Literal["defaults", "none"] | dict[str, float] | None = Field(
         default=None,

@@ -20,7 +20,16 @@ from pipeline.common.files import count_lines
 
 PAIR = "en-de"
 TEST = "dataset-file-test_"
-ALWAYS = {"all-pipeline", "export", "report", "corpus-merge-devset", "dev", "test", "evaluate-significance"}
+ALWAYS = {
+    "all-pipeline",
+    "export",
+    "export-browser",
+    "report",
+    "corpus-merge-devset",
+    "dev",
+    "test",
+    "evaluate-significance",
+}
 STUDENT = {
     "distillation-student-model-train",
     "distillation-student-model-quantize",
