@@ -55,6 +55,15 @@ def idle_datasets(config: Config) -> dict[str, str]:
     return {use: reason for use, reason in reasons.items() if reason and listed[use]}
 
 
+def idle_keys(config: Config) -> dict[str, str]:
+    """Keys of the config that are given but not read -> why."""
+    found = {f"datasets.{use}": f"{reason} stands for it" for use, reason in idle_datasets(config).items()}
+    teacher = config["continuation"]["models"]["teacher"]
+    if config["continuation"]["corpora"]["backtranslations"] and _mode(teacher) == "use":
+        found["continuation.corpora.backtranslations"] = "only a teacher that is trained reads it"
+    return found
+
+
 def effective_datasets(config: Config) -> dict[str, list[str]]:
     """The data sets that are read."""
     idle = idle_datasets(config)
@@ -96,7 +105,7 @@ DEFAULT_FILTER_FRACTION = 0.05
 def supplied(role: str, context: Config) -> Iterator[Variables]:
     """The continuation task that brings the corpus of a role, if one is given."""
     given = context["continuation"]["corpora"][role]
-    if not given:
+    if not given or (role == "backtranslations" and not context["derived"]["trains-teacher"]):
         return
     text, alignments = _CORPORA[role]
     uris = _absolute(given if isinstance(given, Mapping) else {"text": given})

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from limbeck_taskgraph.continuation import idle_datasets
+from limbeck_taskgraph.continuation import idle_keys
 from limbeck_taskgraph.continuation_config import Continuation
 from limbeck_taskgraph.section import Section
 
@@ -295,5 +295,4 @@ class TrainingConfig(Section):
         for key, sections in thresholds.items():
             if any(s.default_threshold or any(s.dataset_thresholds.values()) for s in sections):
                 found.append(f"{key}: this tool is not run; experiment.cleaning's rules clean the data.")
-        idle = idle_datasets(self.to_parameters())
-        return found + [f"datasets.{use} is not read: {reason} stands for it." for use, reason in idle.items()]
+        return found + [f"{key} is not read: {reason}." for key, reason in idle_keys(self.to_parameters()).items()]

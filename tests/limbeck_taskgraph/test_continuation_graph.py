@@ -148,6 +148,15 @@ def test_data_sets_that_something_stands_for_are_not_imported(capsys: pytest.Cap
     assert not any("mono-trg" in label for label in found)
 
 
+def test_back_translations_without_a_teacher_to_train_are_left_alone() -> None:
+    continuation = {"models": {"teacher": model("t")}, "corpora": {"backtranslations": corpus("b")}}
+    config = parse_training_config(text(continuation))
+    assert config.warnings() == [
+        "continuation.corpora.backtranslations is not read: only a teacher that is trained reads it."
+    ]
+    assert not any("backtranslations" in label for label in generate_graph(config).tasks)
+
+
 def test_the_address_counts_for_reuse_and_a_local_file_by_its_content(tmp_path: Path) -> None:
     def digest(uri: str) -> str:
         vocab = {"src": uri, "trg": uri}

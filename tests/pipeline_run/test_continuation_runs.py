@@ -205,6 +205,15 @@ def student_began_with_parameters(run: Run) -> None:
     assert score > 60
 
 
+def student_went_on(run: Run) -> None:
+    log = run.log("distillation-student-model-train-en-de")
+    update, score = first_validation(log)
+    assert (update, score > 60) == (600, True)
+    assert "going on from update 600" in log
+    assert "other data" not in log
+    assert "630 updates" in log
+
+
 def student_was_used(run: Run) -> None:
     for name in (label for label in run.labels if label.startswith(("evaluate-student", "evaluate-quantized"))):
         assert run.chrf(name) == pytest.approx(run.earlier.chrf(name), abs=0.01)
@@ -367,15 +376,29 @@ MIXES = {
         },
         check=student_was_used,
     ),
+    "student goes on": Mix(
+        lambda run: {
+            "vocab": run.vocab,
+            "models": {"student": run.student("continue")},
+            "corpora": {"distillation": run.distillation(True)},
+            "shortlist": run.address("distillation-corpus-build-shortlist-en-de", "lex.s2t.pruned.zst"),
+        },
+        {
+            *(ALWAYS | STUDENT) - {"distillation-corpus-build-shortlist"},
+            *("continuation-vocab", "continuation-corpus-distillation", "continuation-model-student"),
+            "continuation-shortlist",
+        },
+        check=student_went_on,
+        options={"training-student": {"after": "630u"}},
+    ),
     "back-translations given, source text still honoured": Mix(
         lambda run: {
             "vocab": run.vocab,
-            "models": {"teacher": run.teacher("use")},
             "corpora": {"parallel": run.parallel(True), "backtranslations": run.backtranslations(True)},
         },
         {
-            *(ALWAYS | STUDENT | DISTILLED | MONO_SRC),
-            *("continuation-vocab", "continuation-corpus-parallel", "continuation-model-teacher", "evaluate-teacher"),
+            *(ALWAYS | STUDENT | DISTILLED | MONO_SRC | TEACHER),
+            *("continuation-vocab", "continuation-corpus-parallel", "continuation-corpus-backtranslations"),
         },
         ("mono-src",),
     ),
@@ -397,7 +420,7 @@ MIXES = {
     ),
 }
 # One of each kind of substitution; the others run by themselves (make test-slow).
-QUICK = ("teacher with alignments", "student begins with parameters", "backwards goes on")
+QUICK = ("teacher with alignments", "student goes on")
 
 
 def plain(label: str) -> str:
