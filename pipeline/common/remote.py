@@ -57,7 +57,8 @@ def size(uri: str) -> int | None:
         return path.stat().st_size
     if _is_web(uri):
         return remote_size(uri)
-    return int(_ask_storage(uri, lambda system, place: system.size(place)) or 0)
+    found = _ask_storage(uri, lambda system, place: system.size(place))
+    return None if found is None else int(found)
 
 
 def exists(uri: str) -> bool:

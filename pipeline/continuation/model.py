@@ -22,6 +22,7 @@ from pipeline.common.command import run_command
 from pipeline.common.download import MissingError
 from pipeline.common.errors import UserError
 from pipeline.common.remote import fetch, join, local_path
+from pipeline.model.decoding import decoder_yml
 from pipeline.model.formats import marian, npz
 from pipeline.model.vocab import Vocab, check_same_pieces
 
@@ -75,15 +76,7 @@ def bring_model(
             (fetched / CHECKPOINT_FOLDER).rename(output / CHECKPOINT_FOLDER)
             return
         model.rename(output / model_file)
-    decoder = {
-        "relative-paths": True,
-        "models": [model_file],
-        "vocabs": names,
-        "beam-size": 4,
-        "normalize": 1.0,
-        "word-penalty": 0,
-    }
-    (output / f"{model_file}.decoder.yml").write_text(yaml.safe_dump(decoder, sort_keys=False), encoding="utf-8")
+    (output / f"{model_file}.decoder.yml").write_text(decoder_yml(model_file, names), encoding="utf-8")
 
 
 def check_fits(model: Path, vocabs: tuple[Path, Path], name: str) -> None:

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_json, sha256, write_json
 from pipeline.export.card import model_card
 from pipeline.model import parity
 from pipeline.model.config import DROPOUTS, ModelConfig
+from pipeline.model.decoding import decoder_yml
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import huggingface, npz
 from pipeline.model.formats.directory import whole_directory
@@ -112,15 +111,7 @@ def _write_marian(parts: Export, target: Path, vocab_names: Sequence[str]) -> No
     shutil.copyfile(parts.model, target / "model.npz")
     if parts.shortlist:
         shutil.copyfile(parts.shortlist, target / parts.shortlist.name)
-    decoder = {
-        "relative-paths": True,
-        "models": ["model.npz"],
-        "vocabs": list(vocab_names),
-        "beam-size": 1,
-        "normalize": 1.0,
-        "word-penalty": 0,
-    }
-    (target / "decoder.yml").write_text(yaml.safe_dump(decoder, sort_keys=False), encoding="utf-8")
+    (target / "decoder.yml").write_text(decoder_yml("model.npz", vocab_names, beam_size=1), encoding="utf-8")
 
 
 def check_translates(directory: Path, src_vocab: Path) -> None:

@@ -7,9 +7,11 @@ import dataclasses
 import difflib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from pipeline.common.errors import UserError
 from pipeline.common.values import finite_number
@@ -150,6 +152,19 @@ def _sampling(value: Any) -> Sampling | None:
 
 def _name(key: str) -> str:
     return key.replace("-", "_")
+
+
+def decoder_yml(model: str, vocabs: Sequence[str], beam_size: int = 4, normalize: float = 1.0) -> str:
+    """The text of Marian's decoder configuration, for a model and its vocabularies that lie beside it."""
+    decoder = {
+        "relative-paths": True,
+        "models": [model],
+        "vocabs": list(vocabs),
+        "beam-size": beam_size,
+        "normalize": normalize,
+        "word-penalty": 0,
+    }
+    return yaml.safe_dump(decoder, sort_keys=False)
 
 
 def _whole_number(key: str, value: Any) -> int:

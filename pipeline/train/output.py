@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-import yaml
-
+from pipeline.model.decoding import decoder_yml
 from pipeline.train.checkpoint import MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE
 from pipeline.train.options import TrainingOptions
 from pipeline.train.report import JSONL_FILE, TENSORBOARD_FOLDER
@@ -29,15 +28,9 @@ def write_output(
     _copy(best_model, output / model_name)
     for vocab, name in zip(vocabs, vocab_names, strict=True):
         _copy(vocab, output / name)
-    decoder = {
-        "relative-paths": True,
-        "models": [model_name],
-        "vocabs": vocab_names,
-        "beam-size": options.beam_size,
-        "normalize": options.normalize,
-        "word-penalty": 0,
-    }
-    _write_text(output / f"{model_name}.decoder.yml", yaml.safe_dump(decoder, sort_keys=False))
+    _write_text(
+        output / f"{model_name}.decoder.yml", decoder_yml(model_name, vocab_names, options.beam_size, options.normalize)
+    )
     _copy(checkpoint_folder / JSONL_FILE, output / JSONL_FILE)
     shutil.copytree(checkpoint_folder / TENSORBOARD_FOLDER, output / TENSORBOARD_FOLDER, dirs_exist_ok=True)
     for name in (MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE):

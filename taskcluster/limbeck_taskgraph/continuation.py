@@ -14,6 +14,7 @@ from pipeline.common.remote import join, local_path
 
 Config = Mapping[str, Any]
 Variables = dict[str, Any]
+DEFAULT_FILTER_FRACTION = 0.05  # of a distilled corpus, where there is a backward model to judge it
 # The role of a supplied corpus -> the types of its text and of its alignments.
 _CORPORA = {
     "parallel": ("corpus/parallel", "alignments/parallel"),
@@ -97,9 +98,6 @@ def derived_of_continuation(config: Config, student_meets_teacher: bool) -> dict
         "distils": not (corpora["distillation"] or student_is_used),
         "shortlist-of-original": student_is_used and not corpora["distillation"],
     }
-
-
-DEFAULT_FILTER_FRACTION = 0.05
 
 
 def supplied(role: str, context: Config) -> Iterator[Variables]:

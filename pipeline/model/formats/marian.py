@@ -20,6 +20,7 @@ import yaml
 
 from pipeline.common.errors import UserError
 from pipeline.model import parity
+from pipeline.model.decoding import decoder_yml
 from pipeline.model.formats import npz, pieces
 from pipeline.model.formats.directory import whole_directory
 from pipeline.model.formats.vocabularies import SPM_NAMES, ListedVocabs, Side, by_row
@@ -121,15 +122,7 @@ def save(
         npz.save(model, folder / MODEL_FILE, like)
         for vocab, name in zip(vocabs, SPM_NAMES, strict=True):
             shutil.copyfile(vocab, folder / name)
-        decoder = {
-            "relative-paths": True,
-            "models": [MODEL_FILE],
-            "vocabs": list(SPM_NAMES),
-            "beam-size": 4,
-            "normalize": 1.0,
-            "word-penalty": 0,
-        }
-        (folder / "decoder.yml").write_text(yaml.safe_dump(decoder, sort_keys=False), encoding="utf-8")
+        (folder / "decoder.yml").write_text(decoder_yml(MODEL_FILE, SPM_NAMES), encoding="utf-8")
         if sample:
             again = npz.load(folder / MODEL_FILE)
             found = parity.compare(parity.TorchEngine(model), parity.TorchEngine(again), sample)
