@@ -5,7 +5,6 @@ browser cannot be had, what needs them is skipped and says so.
 """
 
 import functools
-import hashlib
 import json
 import os
 import queue
@@ -23,6 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.common.errors import TransientError, UserError
+from pipeline.model.browser_engine import engine_folder
 from pipeline.model.formats import bergamot
 
 HERE = Path(__file__).parent
@@ -56,34 +57,18 @@ class Job:
 
 
 @functools.cache
-def engine() -> Path:
-    """The folder with the installed package; skips the test when it cannot be had."""
-    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"the browser's engine needs {' and '.join(missing)}")
-    lock = HERE / "package-lock.json"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "limbeck"
-    folder = cache / f"browser-engine-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="browser-engine-", dir=cache) as temporary:
-            for name in ("package.json", lock.name):
-                shutil.copyfile(HERE / name, Path(temporary) / name)
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            try:
-                done = subprocess.run(command, cwd=temporary, capture_output=True, text=True, timeout=TIMEOUT)
-            except subprocess.TimeoutExpired:
-                pytest.skip("the browser's engine: npm does not answer")
-            if done.returncode:
-                pytest.skip(f"the browser's engine cannot be had from npm: {done.stderr.strip()[-300:]}")
-            shutil.copytree(temporary, folder, dirs_exist_ok=True)
-    return folder
+def needs_engine() -> Path:
+    """The folder of the installed package; skips the test, with the reason, when it cannot be had."""
+    try:
+        return engine_folder()
+    except (UserError, TransientError) as error:
+        pytest.skip(str(error))
 
 
 def translate_in_node(*jobs: Job) -> list[list[str]]:
     """The translations of each job by the engine in Node, sentence by sentence. Raises EngineError with the engine's
     own message."""
-    installed = engine()
+    installed = needs_engine()
     with tempfile.TemporaryDirectory(prefix="browser-job-") as folder:
         path = Path(folder) / "jobs.json"
         path.write_text(json.dumps([job.described(str) for job in jobs]))
@@ -97,7 +82,7 @@ def translate_in_node(*jobs: Job) -> list[list[str]]:
 
 def translate_in_chromium(*jobs: Job) -> list[list[str]]:
     """The same in a page of headless Chromium, which gets everything from a server on this machine."""
-    installed = engine()
+    installed = needs_engine()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("there is no Chromium to run the browser's engine in")
