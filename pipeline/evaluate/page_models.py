@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from pipeline.common.comparison import Change, Metrics, TestSet, change, score, test_sets, words_per_second
 from pipeline.evaluate.charts import Bubble, scatter_chart
-from pipeline.evaluate.comparison import Change, Metrics, TestSet, change, score, test_sets, words_per_second
 from pipeline.evaluate.page_table import cell, factor, human_bytes, human_count, name_cell, signed, sortable_table
 
 

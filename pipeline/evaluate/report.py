@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.command import run_command
+from pipeline.common.comparison import changes, robustness, test_sets
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_json, read_lines, write_json, write_lines
-from pipeline.evaluate.comparison import changes, robustness, test_sets
 from pipeline.evaluate.page_training import is_number
 from pipeline.evaluate.report_html import render_page
 from pipeline.evaluate.samples import read_translations, sample_translations, worst_translations
@@ -90,7 +90,7 @@ def build_report(
     """Everything the page shows.
 
     {"name", "src", "trg", "limbeck": version, "metrics": [contents of metrics.json],
-    "significance": [contents of significance.json], "changes" and "robustness": as pipeline.evaluate.comparison gives
+    "significance": [contents of significance.json], "changes" and "robustness": as pipeline.common.comparison gives
     them, "pareto": [{"dataset", "src", "trg", "models": [names on the front, from slow to fast]}],
     "training": {model: [validation]}, "funnel": [{"file", "stats"}],
     "samples": [{"source", "reference", "hypotheses": {model: text}, "chrf": {model: score}}],

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from pipeline.common.comparison import Change, Metrics, TestSet, change, role, test_sets
 from pipeline.evaluate.charts import SERIES
-from pipeline.evaluate.comparison import Change, Metrics, TestSet, change, role, test_sets
 from pipeline.evaluate.page_changes import changes_section
 from pipeline.evaluate.page_data import data_section
 from pipeline.evaluate.page_models import models_section

@@ -8,9 +8,9 @@ from typing import Any
 
 from sacrebleu.metrics.chrf import CHRF
 
+from pipeline.common.comparison import TestSet
 from pipeline.common.corpus import read_columns
 from pipeline.common.errors import UserError
-from pipeline.evaluate.comparison import TestSet
 
 SAMPLES = 10
 _NOTICEABLE = 1.0  # chrF points between two translations of a sentence

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from sacrebleu.metrics.chrf import CHRF
 
 from pipeline.common.command import run_command
+from pipeline.common.comparison import role
 from pipeline.common.corpus import read_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json
-from pipeline.evaluate.comparison import role
 from pipeline.evaluate.scoring import bleu_metric
 
 SAMPLES = 1000

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluate.comparison import words_per_second
+from pipeline.common.comparison import words_per_second
 
 _HEADERS = ("model", "test set", "chrF", "BLEU", "size MB", "words/s")
 _TEXT_COLUMNS = 2
