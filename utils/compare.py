@@ -17,10 +17,10 @@ from limbeck_engines.base import DONE
 from limbeck_engines.store import Store
 from pipeline.common.comparison import Metrics, TestSet, robustness, role, score, test_sets, words_per_second
 from pipeline.common.errors import UserError
+from pipeline.common.figures import read_metrics
 from pipeline.common.files import read_json, write_lines
 from pipeline.evaluate.page_style import SCRIPT, STYLE
 from pipeline.evaluate.page_table import cell, name_cell, sortable_table
-from pipeline.evaluate.report import read_metrics
 from utils.common import add_runs_argument, command_parser, find_group, open_store, run_command
 
 EXAMPLES = """examples:

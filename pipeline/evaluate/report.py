@@ -7,7 +7,6 @@ what became of the data, and how a few sentences come out. Whatever was not hand
 import argparse
 import importlib.metadata
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from pipeline.common.command import run_command
 from pipeline.common.comparison import changes, robustness, test_sets
 from pipeline.common.errors import UserError
+from pipeline.common.figures import finite, read_metrics, read_significance
 from pipeline.common.files import read_json, read_lines, write_json, write_lines
 from pipeline.evaluate.page_training import is_number
 from pipeline.evaluate.report_html import render_page
@@ -127,46 +127,13 @@ def build_report(
         "robustness": robustness(figures),
         "training": {model: read_training(path) for model, path in training},
         "funnel": [
-            {"file": file, "stats": _finite(read_json(path))}
+            {"file": file, "stats": finite(read_json(path))}
             for file, path in zip(step_names(funnel), funnel, strict=True)
         ],
         "samples": sample_translations(translations),
         "worst": worst_translations(translations),
         "durations": read_durations(durations) if durations else {},
     }
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """The contents of a metrics.json. Raises UserError when what the report builds on is not there."""
-    metrics = _finite(read_json(path))
-    try:
-        texts = [metrics[key] for key in ("name", "dataset", "src", "trg")]
-        scores = [metrics[key]["score"] for key in ("chrf", "bleu")]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no metrics file of pipeline.evaluate.evaluate: it has no {error}") from error
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(score, int | float) for score in scores):
-        raise UserError(f"{path}: name, dataset, src and trg must be text, and the scores of chrf and bleu numbers")
-    return dict(metrics)
-
-
-def read_significance(path: Path) -> dict[str, Any]:
-    """The contents of a significance.json. Raises UserError when what the report builds on is not there."""
-    test = _finite(read_json(path))
-    try:
-        for pair in test["pairs"]:
-            for metric in ("chrf", "bleu"):
-                numbers = [pair[metric][key] for key in ("delta", "low", "high", "p")]
-                if not all(isinstance(number, int | float) for number in numbers):
-                    raise UserError(f"{path}: the {metric} of {pair['new']} and {pair['old']} must be numbers")
-                if not isinstance(pair[metric]["significant"], bool):
-                    raise UserError(f"{path}: significant must be true or false for {pair['new']} and {pair['old']}")
-        if not all(isinstance(test[key], str) for key in ("dataset", "src", "trg")):
-            raise UserError(f"{path}: dataset, src and trg must be text")
-        if not isinstance(test["samples"], int):
-            raise UserError(f"{path}: samples must be a number")
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of pipeline.evaluate.significance: {error}") from error
-    return dict(test)
 
 
 def read_durations(path: Path) -> dict[str, float]:
@@ -187,7 +154,7 @@ def read_training(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}, line {number}, is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}, must be a JSON object with a validation's figures")
-        records.append(_finite(record))
+        records.append(finite(record))
     return records
 
 
@@ -201,15 +168,6 @@ def step_names(paths: Sequence[Path]) -> list[str]:
         stem if stems.count(stem) == 1 else f"{path.resolve().parent.relative_to(folder)}/{stem}".removeprefix("./")
         for stem, path in zip(stems, paths, strict=True)
     ]
-
-
-def _finite(value: Any) -> Any:
-    """A JSON value without NaN and infinities, which JSON does not know: they become null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

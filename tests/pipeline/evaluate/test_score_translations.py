@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.common.errors import UserError
+from pipeline.common.figures import read_metrics
 from pipeline.common.files import read_lines, write_json
-from pipeline.evaluate.report import read_metrics
 from pipeline.evaluate.score_translations import main
 
 SPEED = {"words-per-second": 5200.5, "threads": 1, "measured": "in a browser"}
