@@ -12,8 +12,8 @@ from pathlib import Path
 
 import slugid
 
-from limbeck_engines.base import Resources, Task
 from limbeck_engines.local import LocalEngine
+from limbeck_engines.task import Resources, Task
 
 
 def make_graph(shape: str, count: int) -> list[Task]:

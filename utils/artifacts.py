@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck_engines.artifacts import ArtifactError, read_manifest
-from limbeck_engines.base import DONE
 from limbeck_engines.store import Store, TaskRow
+from limbeck_engines.task import DONE
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256
 from utils.common import add_runs_argument, command_parser, did_you_mean, find_group, find_task, open_store, run_command

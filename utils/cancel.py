@@ -4,8 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from limbeck_engines.local import LocalEngine
-from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, run_command
+from utils.common import (
+    add_group_argument,
+    add_runs_argument,
+    command_parser,
+    existing_store,
+    find_group,
+    open_engine,
+    run_command,
+)
 
 EXAMPLES = """examples:
   limbeck cancel
@@ -23,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    engine = LocalEngine(options.runs)
-    group = find_group(engine.store, options.group)
-    engine.cancel(group.group_id)
+    store = existing_store(options.runs)
+    group = find_group(store, options.group)
+    open_engine(store, group).cancel(group.group_id)
     print(f"{group.name} ({group.group_id}) is cancelled; limbeck resume {group.group_id} goes on with it")
     return 0
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from limbeck_engines import engine_class
 from limbeck_engines.artifacts import Layout
-from limbeck_engines.base import DONE
-from limbeck_engines.local import LocalEngine
+from limbeck_engines.base import Engine
 from limbeck_engines.store import GroupRow, Store, TaskRow
+from limbeck_engines.task import DONE
 from limbeck_taskgraph.config_file import ConfigError, load_training_config
 from limbeck_taskgraph.target_tasks import UnknownStage
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -134,6 +135,19 @@ def open_store(runs: Path) -> Store | None:
     return Store(runs) if Layout(runs).database.exists() else None
 
 
+def open_engine(store: Store, group: GroupRow) -> Engine:
+    """The engine that a group was handed to."""
+    return engine_class(group.engine)(store.layout.root)
+
+
+def existing_store(runs: Path) -> Store:
+    """The record of a runs folder. Raises UserError where nothing has run yet."""
+    store = open_store(runs)
+    if store is None:
+        raise UserError(f"nothing has run in {runs} yet")
+    return store
+
+
 def find_group(store: Store, group_id: str | None) -> GroupRow:
     """The group whose id begins so, or the newest. Raises UserError when there is none, or more than one."""
     groups = store.groups()
@@ -172,7 +186,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close and close[0] != name else ""
 
 
-def artifact_folder(engine: LocalEngine, task_id: str) -> Path:
+def artifact_folder(engine: Engine, task_id: str) -> Path:
     """The folder that a finished task's `public/build/…` artifacts lie in. Raises UserError when there are none."""
     artifacts = engine.artifacts(task_id)
     if not artifacts:

@@ -13,8 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limbeck_engines.base import DONE
 from limbeck_engines.store import Store
+from limbeck_engines.task import DONE
 from pipeline.common.comparison import Metrics, TestSet, robustness, role, score, test_sets, words_per_second
 from pipeline.common.errors import UserError
 from pipeline.common.figures import read_metrics

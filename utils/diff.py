@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from taskgraph.taskgraph import TaskGraph
 
-from limbeck_engines.base import DONE
+from limbeck_engines.task import DONE
 from limbeck_taskgraph.differences import Meaning, differences
 from limbeck_taskgraph.generate import generate_graph
 from limbeck_taskgraph.reuse import words_of

@@ -1,6 +1,5 @@
 """From a planned graph to what the local engine runs."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,18 +7,19 @@ from typing import Any
 
 from taskgraph.taskgraph import TaskGraph
 
-from limbeck_engines.base import Resources, Task
+from limbeck_engines.machine import parse_size
 from limbeck_engines.store import Store
+from limbeck_engines.task import Resources, Task
 from limbeck_taskgraph.generate import worker_resources
 from pipeline.common.errors import UserError
 
-_SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
+def engine_tasks(graph: TaskGraph, gpus: int | None) -> list[Task]:
+    """The tasks of a planned graph as an engine takes them, in an order in which they could run.
 
-def engine_tasks(graph: TaskGraph) -> list[Task]:
-    """The tasks of a planned graph as an engine takes them, in an order in which they could run."""
+    `gpus` are those of the machine that they run on; None: they run elsewhere, and get what they ask for.
+    """
     resources = worker_resources()
-    gpus = gpu_count()
     if gpus == 0 and any(resources[task.attributes["worker-type"]]["gpus"] for task in graph):
         print("No GPU found: training and translation run on the processors.")
     return [
@@ -57,19 +57,8 @@ def gpu_count() -> int:
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if Path("/proc/driver/nvidia/gpus").exists() else 0
 
 
-def parse_size(text: str) -> int:
-    """Bytes of `16GB` or `500MB`. Raises ArgumentTypeError."""
-    for unit, factor in _SIZES.items():
-        if text.upper().endswith(unit):
-            try:
-                return int(float(text[: -len(unit)]) * factor)
-            except ValueError:
-                break
-    raise argparse.ArgumentTypeError(f"{text!r} is no size: write it like 16GB or 500MB")
-
-
-def _resources(wanted: Mapping[str, Any], gpus: int) -> Resources:
-    use_gpu = bool(wanted["gpus"] and gpus)
+def _resources(wanted: Mapping[str, Any], gpus: int | None) -> Resources:
+    use_gpu = bool(wanted["gpus"] and gpus != 0)
     # With a GPU, a task needs few processors: one for each GPU's data.
     cpus = 1 if use_gpu and wanted["cpus"] == "all" else wanted["cpus"]
     return Resources(cpus=cpus, gpus=wanted["gpus"] if use_gpu else 0, memory=parse_size(str(wanted["memory"])))

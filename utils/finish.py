@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck_engines.local import LocalEngine
+from limbeck_engines.base import Engine
 from pipeline.evaluate.table import summary_table
 from utils.common import artifact_folder
 
 SAMPLES = 4
 
 
-def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
+def finish_run(engine: Engine, tasks: Mapping[str, str]) -> int:
     """Print the closing lines of a run from its tasks (label -> task id); returns exit code 0."""
     report = _artifact(engine, tasks, "report-", "report.html")
     export = _artifact(engine, tasks, "export-", "export")
@@ -42,6 +42,16 @@ def finish_run(engine: LocalEngine, tasks: Mapping[str, str]) -> int:
     return 0
 
 
+def handed_over(engine: Engine, group_id: str) -> int:
+    """Say how to watch a run that goes on by itself; returns exit code 0."""
+    group = engine.store.group(group_id)
+    print(f"\n{group.name} ({group_id}) is handed over to {group.engine} and goes on by itself")
+    if group.url:
+        print(f"page    {group.url}")
+    print(f"watch   limbeck status {group_id}   (limbeck logs TASK -f, limbeck cancel {group_id})")
+    return 0
+
+
 def _order(metrics: Mapping[str, Any]) -> tuple[int, str, str]:
     """Teachers first, then the students from the largest on, backward models last."""
     roles = ("teacher", "student", "backward")
@@ -50,7 +60,7 @@ def _order(metrics: Mapping[str, Any]) -> tuple[int, str, str]:
     return role, name, str(metrics["dataset"])
 
 
-def _artifact(engine: LocalEngine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:
+def _artifact(engine: Engine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:
     """The artifact of this name that a task with such a label has."""
     for label, task_id in sorted(tasks.items()):
         if label.startswith(label_prefix) and (path := artifact_folder(engine, task_id) / name).exists():

@@ -2,12 +2,9 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 
-from limbeck_engines.base import PENDING, RUNNING
-from limbeck_engines.local import LocalEngine
-from utils.common import add_runs_argument, command_parser, find_task, run_command
+from utils.common import add_runs_argument, command_parser, existing_store, find_task, open_engine, run_command
 
 EXAMPLES = """examples:
   limbeck logs train-teacher-model-en-de-1
@@ -26,16 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    engine = LocalEngine(options.runs)
-    task = find_task(engine.store, options.task)
-    with engine.log_path(task.task_id).open(encoding="utf-8", errors="replace") as log:
-        while True:
-            sys.stdout.write(log.read())
-            sys.stdout.flush()
-            if not options.follow or engine.store.task(task.task_id).state not in (PENDING, RUNNING):
-                sys.stdout.write(log.read())
-                return 0
-            time.sleep(0.5)
+    store = existing_store(options.runs)
+    task = find_task(store, options.task)
+    engine = open_engine(store, store.group(task.group_id))
+    for line in engine.log_lines(task.task_id, follow=options.follow):
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    return 0
 
 
 if __name__ == "__main__":

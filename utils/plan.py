@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from taskgraph.taskgraph import TaskGraph
 
-from limbeck_engines.base import DONE
 from limbeck_engines.store import Store
+from limbeck_engines.task import DONE
 from limbeck_taskgraph.differences import Meaning
 from limbeck_taskgraph.reuse import Named, NamedTask, Plan, make_plan
 from limbeck_taskgraph.training_config import TrainingConfig

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from taskgraph.taskgraph import TaskGraph
 
-from limbeck_engines.base import Resources
-from limbeck_engines.machine import Machine
+from limbeck_engines.machine import Machine, parse_size
+from limbeck_engines.task import Resources
 from limbeck_taskgraph.generate import worker_resources
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.common.errors import UserError
-from utils.engine_tasks import parse_size
 from utils.forecast import FETCH_FACTOR
 from utils.plan_text import format_size
 from utils.preflight_findings import Finding, error, ok, warning

@@ -5,9 +5,16 @@ import sys
 from collections.abc import Sequence
 
 from limbeck_engines.display import open_display
-from limbeck_engines.local import LocalEngine
-from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, run_command
-from utils.finish import finish_run
+from utils.common import (
+    add_group_argument,
+    add_runs_argument,
+    command_parser,
+    existing_store,
+    find_group,
+    open_engine,
+    run_command,
+)
+from utils.finish import finish_run, handed_over
 
 EXAMPLES = """examples:
   limbeck resume
@@ -19,15 +26,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run."""
     parser = command_parser("resume", __doc__, EXAMPLES)
     add_group_argument(parser)
+    parser.add_argument("--wait", action="store_true", help="stay until the run has ended, whatever the engine")
     add_runs_argument(parser)
     options = parser.parse_args(arguments)
     return run_command(lambda: _resume(options))
 
 
 def _resume(options: argparse.Namespace) -> int:
-    engine = LocalEngine(options.runs)
-    group = find_group(engine.store, options.group)
-    if not engine.resume(group.group_id, open_display()).succeeded:
+    store = existing_store(options.runs)
+    group = find_group(store, options.group)
+    engine = open_engine(store, group)
+    engine.restart(group.group_id)
+    if not (engine.attended or options.wait):
+        return handed_over(engine, group.group_id)
+    if not engine.run(group.group_id, open_display()).succeeded:
         return 1
     return finish_run(engine, {task.label: task.task_id for task in engine.store.tasks(group.group_id)})
 

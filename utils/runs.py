@@ -7,10 +7,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limbeck_engines.base import DONE
-from limbeck_engines.local import GroupStatus, LocalEngine
+from limbeck_engines.base import GroupStatus
+from limbeck_engines.task import DONE
 from pipeline.common.progress import format_duration
-from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, open_store, run_command
+from utils.common import (
+    add_group_argument,
+    add_runs_argument,
+    command_parser,
+    find_group,
+    open_engine,
+    open_store,
+    run_command,
+)
 from utils.trigger_log import read_triggers
 
 EXAMPLES = """examples:
@@ -29,17 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _runs(options: argparse.Namespace) -> int:
-    if open_store(options.runs) is None:
+    store = open_store(options.runs)
+    if store is None:
         print(f"nothing has run in {options.runs} yet")
         return 0
-    engine = LocalEngine(options.runs)
-    triggers = read_triggers(engine.store)
+    triggers = read_triggers(store)
     if not options.group:
-        for group in engine.store.groups():
-            print(_line(engine.status(group.group_id), triggers.get(group.group_id, {})))
+        for group in store.groups():
+            print(_line(open_engine(store, group).status(group.group_id), triggers.get(group.group_id, {})))
         return 0
-    group = find_group(engine.store, options.group)
-    status = engine.status(group.group_id)
+    group = find_group(store, options.group)
+    status = open_engine(store, group).status(group.group_id)
     print(_line(status, triggers.get(group.group_id, {})))
     print("tasks:   " + ", ".join(f"{count} {state}" for state, count in sorted(status.counts.items())))
     if trigger := triggers.get(group.group_id):

@@ -5,11 +5,18 @@ import sys
 import time
 from collections.abc import Sequence
 
-from limbeck_engines.base import FAILED, PENDING, SKIPPED
-from limbeck_engines.local import LocalEngine
 from limbeck_engines.store import TaskRow
+from limbeck_engines.task import FAILED, PENDING, SKIPPED
 from pipeline.common.progress import format_duration
-from utils.common import add_group_argument, add_runs_argument, command_parser, find_group, run_command
+from utils.common import (
+    add_group_argument,
+    add_runs_argument,
+    command_parser,
+    existing_store,
+    find_group,
+    open_engine,
+    run_command,
+)
 
 EXAMPLES = """examples:
   limbeck status
@@ -30,15 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    engine = LocalEngine(options.runs)
+    store = existing_store(options.runs)
     if options.groups:
-        for row in engine.store.groups():
+        for row in store.groups():
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created))
             print(f"{row.group_id}  {created}  {row.state:<11}  {row.name}")
         return 0
-    status = engine.status(find_group(engine.store, options.group).group_id)
+    group = find_group(store, options.group)
+    status = open_engine(store, group).status(group.group_id)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(status.counts.items()))
     print(f"{status.group.name} ({status.group.group_id}): {status.group.state}; {counts}")
+    if group.url:
+        print(f"  {group.url}")
     for task in status.tasks:
         if not options.failed or task.state in (FAILED, SKIPPED):
             print(f"  {task.state:<10} {task.label}{_details(task)}")

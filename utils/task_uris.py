@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from limbeck_engines.base import DONE
 from limbeck_engines.store import Store
+from limbeck_engines.task import DONE
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.common.errors import UserError
 

@@ -1,8 +1,8 @@
 """Run the pipeline that a training config describes: the trigger.
 
 Renders the task graph, shows which tasks will be reused, which will run and why, and what they will take, asks, and
-runs them on the local engine. Finished work is found by the digest of what each task means, so running the same command
-again goes on where the last run stood, whatever ended it.
+runs them, on this machine unless --engine names another engine. Finished work is found by the digest of what each task
+means, so running the same command again goes on where the last run stood, whatever ended it.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import slugid
 
+from limbeck_engines import ENGINES, engine_class
 from limbeck_engines.display import open_display
-from limbeck_engines.local import LocalEngine
 from limbeck_taskgraph.generate import generate_graph
 from limbeck_taskgraph.reuse import apply_plan
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -31,8 +31,8 @@ from utils.common import (
     read_config,
     run_command,
 )
-from utils.engine_tasks import check_inputs, engine_tasks, gpu_count, parse_size
-from utils.finish import finish_run
+from utils.engine_tasks import check_inputs, engine_tasks, gpu_count
+from utils.finish import finish_run, handed_over
 from utils.forecast import forecast
 from utils.plan import add_plan_arguments, plan_run, wishes_of
 from utils.plan_text import count_places, describe_plan, plan_json
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_config_argument(parser)
     add_runs_argument(parser)
     add_target_argument(parser)
-    parser.add_argument("--engine", choices=["local"], default="local", help="where tasks run")
+    parser.add_argument("--engine", choices=list(ENGINES), default="local", help="where tasks run (default: local)")
+    parser.add_argument("--wait", action="store_true", help="stay until the run has ended, whatever the engine")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON (with --dry-run or --yes)")
@@ -61,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--no-probe", action="store_true", help="do not ask whether what is fetched is there, and how large it is"
     )
     add_plan_arguments(parser)
-    parser.add_argument("--cpus", type=int, help="how many processors the run may use (default: all)")
-    parser.add_argument("--memory", type=parse_size, help="memory that the run may use, such as 16GB (default: all)")
+    for name in ENGINES:
+        engine_class(name).add_arguments(parser.add_argument_group(f"of the engine {name}"))
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(words)
     return run_command(lambda: _train(options, words))
@@ -73,7 +74,7 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise UserError("--json is for programs, which cannot be asked: give --dry-run or --yes too")
     wishes = wishes_of(options)
     config = read_config(options)
-    engine = LocalEngine(options.runs, cpus=options.cpus, memory=options.memory)
+    engine = engine_class(options.engine).from_options(options.runs, options)
     graph = generate_graph(config)
     plan = plan_run(engine.store, graph, config, wishes)
     expected = forecast(engine.store, graph, plan, probe=not options.no_probe)
@@ -99,9 +100,13 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
         if group_id is None:
             log_trigger(engine.store, path, config.experiment.name, None, counts, words)
             return finish_run(engine, plan.reused)
-        check_precision(config, gpu_count())
-        engine.submit(group_id, config.experiment.name, engine_tasks(subgraph), path.read_text("utf-8"))
+        if engine.attended:
+            check_precision(config, gpu_count())
+        tasks = engine_tasks(subgraph, gpu_count() if engine.attended else None)
+        group_id = engine.submit(group_id, config.experiment.name, tasks, path.read_text("utf-8"))
         log_trigger(engine.store, path, config.experiment.name, group_id, counts, words)
+        if not (engine.attended or options.wait):
+            return handed_over(engine, group_id)
         if not engine.run(group_id, open_display()).succeeded:
             return 1
         labels = {task.label: task_id for task_id, task in subgraph.tasks.items()}

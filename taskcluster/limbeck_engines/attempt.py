@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from limbeck_engines.artifacts import ArtifactError, Layout, link_inputs, plan_inputs, publish
-from limbeck_engines.base import Task
 from limbeck_engines.logs import ENGINE_MARK, failure_reason
 from limbeck_engines.processes import Process
+from limbeck_engines.task import Task
 from pipeline.common.progress import format_duration
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

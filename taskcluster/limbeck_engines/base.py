@@ -1,122 +1,95 @@
-"""What an engine is given (tasks) and what it must do with them.
+"""What an engine must do with tasks.
 
 A task is a Taskcluster task definition. Its commands read `$MOZ_FETCHES_DIR` and write `$TASK_WORKDIR/artifacts`; an
 engine has only to honour that, in dependency order.
 """
 
+import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Self
 
-from pipeline.common.errors import EXIT_RETRY
+from limbeck_engines.store import GroupRow, Store, TaskRow
+from limbeck_engines.task import Summary, Task
 
 if TYPE_CHECKING:
     from limbeck_engines.display import Display
 
-PENDING = "pending"
-RUNNING = "running"
-COMPLETED = "completed"
-FAILED = "failed"
-SKIPPED = "skipped"  # a task that it depends on failed
-CANCELLED = "cancelled"
-REUSED = "reused"  # another task of the same digest was completed first; its artifacts stand for this one's
-INTERRUPTED = "interrupted"  # of groups only: stopped, or its engine died; its tasks are pending
-STATES = (COMPLETED, REUSED, RUNNING, PENDING, FAILED, SKIPPED, CANCELLED)
-DONE = (COMPLETED, REUSED)
-
 
 @dataclass(frozen=True)
-class Resources:
-    """What a task takes of a machine while it runs. `cpus="all"`: every processor, so nothing beside it."""
+class GroupStatus:
+    """A group and its tasks, in the order they were submitted in. `counts`: tasks by state."""
 
-    cpus: int | Literal["all"] = 1
-    gpus: int = 0
-    memory: int = 0  # bytes
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task of a rendered graph."""
-
-    task_id: str
-    label: str
-    definition: dict[str, Any]
-    dependencies: tuple[str, ...]  # task ids, of this group or of earlier ones
-    digest: str  # hex digest of the task's meaning
-    resources: Resources = Resources()
-
-    @property
-    def kind(self) -> str:
-        return str(self.definition.get("tags", {}).get("kind", ""))
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        payload: dict[str, Any] = self.definition.get("payload", {})
-        return payload
-
-    @property
-    def commands(self) -> list[list[str]]:
-        """Argument lists, run one after the other. None of them: the task only gathers others."""
-        commands: list[list[str]] = self.payload.get("command", [])
-        return commands
-
-    @property
-    def retry_codes(self) -> frozenset[int]:
-        return frozenset([EXIT_RETRY, *self.payload.get("onExitStatus", {}).get("retry", [])])
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a group ended: tasks by state, and why those that are not done are not."""
-
-    group_id: str
-    name: str
-    state: str  # of the group: completed, failed, cancelled or interrupted
+    group: GroupRow
+    tasks: list[TaskRow]
     counts: Mapping[str, int]
-    seconds: float
-    failed: list[tuple[str, str]] = field(default_factory=list)  # label, reason
-    skipped: list[tuple[str, str]] = field(default_factory=list)  # label, label of the failed task
-
-    @property
-    def succeeded(self) -> bool:
-        return self.state == COMPLETED
 
 
 class Engine(ABC):
-    """Runs groups of tasks and remembers what became of them. Groups outlive the process that submitted them."""
+    """Runs groups of tasks. Groups outlive the process that submitted them.
+
+    Every engine keeps the record of its groups in the runs folder (`store`), so that all commands find the runs of
+    all engines in one place; how tasks become processes, and where, is what engines differ in.
+    """
+
+    # Whether tasks run only while a process is in `run`. Where not, they go on by themselves, and `run` only watches.
+    attended = True
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.store = Store(runs_dir)
+
+    @classmethod  # noqa: B027 (an engine without flags needs none)
+    def add_arguments(cls, parser: "argparse._ActionsContainer") -> None:
+        """The flags of this engine, for the command line that submits."""
+
+    @classmethod
+    def from_options(cls, runs_dir: Path, options: argparse.Namespace) -> Self:
+        """The engine that the command line asks for. Raises UserError when it cannot be had."""
+        return cls(runs_dir)
 
     @abstractmethod
-    def submit(self, group_id: str, name: str, tasks: list[Task], config_text: str) -> None:
-        """Record a group of tasks, all or none; nothing runs yet.
+    def submit(self, group_id: str, name: str, tasks: list[Task], config_text: str) -> str:
+        """Record a group of tasks and hand it over, all or none; returns its id: the one given, or the engine's own.
 
         Raises UserError on tasks that could never run: an unknown dependency, a cycle, a malformed payload.
         """
 
     @abstractmethod
     def run(self, group_id: str, display: "Display | None" = None) -> Summary:
-        """Run the group's pending tasks until all that can be done is done, or the engine is told to stop.
+        """Stay with the group until all that can be done is done, or until stopped.
 
-        Raises UserError when another process runs this group, or when the engine itself cannot go on (disk full).
+        Raises UserError when the engine cannot go on (disk full), or when another process runs an attended group.
         """
 
     @abstractmethod
+    def restart(self, group_id: str) -> None:
+        """Hand over again what failed, was skipped, cancelled or lost; nothing that is finished."""
+
     def resume(self, group_id: str, display: "Display | None" = None) -> Summary:
-        """Run again what failed, was skipped, cancelled or lost; nothing that is finished."""
+        """Restart a group and stay with it."""
+        self.restart(group_id)
+        return self.run(group_id, display)
 
     @abstractmethod
     def cancel(self, group_id: str) -> None:
         """Stop a group, from any process, and return when its tasks have stopped."""
 
     @abstractmethod
-    def status(self, group_id: str) -> Any:
+    def status(self, group_id: str) -> GroupStatus:
         """The group and each of its tasks as they stand now."""
 
     @abstractmethod
-    def log_path(self, task_id: str) -> Path:
-        """The log of a task's newest run. Raises UserError when it has not started."""
+    def log_lines(self, task_id: str, follow: bool = False) -> Iterator[str]:
+        """The log of a task's newest run, line by line; with `follow` until the task ends.
+
+        Raises UserError when it has not started.
+        """
 
     @abstractmethod
-    def artifact_path(self, task_id: str, name: str) -> Path:
-        """An artifact (`public/build/…`) of a completed task. Raises UserError when it is not there."""
+    def artifacts(self, task_id: str) -> Mapping[str, Path | str]:
+        """The artifacts (`public/build/…`) of a completed task by name: the path of each, or its URL.
+
+        Raises UserError when it is not completed.
+        """

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from limbeck_engines.base import (
+from limbeck_engines.logs import last_line
+from limbeck_engines.task import (
     CANCELLED,
     COMPLETED,
     DONE,
@@ -24,7 +25,6 @@ from limbeck_engines.base import (
     STATES,
     Summary,
 )
-from limbeck_engines.logs import last_line
 from pipeline.common.progress import format_duration
 
 PROGRESS_INTERVAL = 30.0  # seconds between two progress lines of a task, where there is no terminal

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from limbeck_engines.attempt import DISK_FULL, Attempt, Outcome, remove_work
-from limbeck_engines.base import (
+from limbeck_engines.display import Display, RunningTask
+from limbeck_engines.locks import FileLock
+from limbeck_engines.machine import Machine, Slots
+from limbeck_engines.processes import Guardian, Process
+from limbeck_engines.recovery import recover, recover_dead_groups
+from limbeck_engines.schedule import ReadyQueue, path_lengths
+from limbeck_engines.store import GroupRow, Store
+from limbeck_engines.task import (
     CANCELLED,
     COMPLETED,
     DONE,
@@ -27,13 +34,6 @@ from limbeck_engines.base import (
     Summary,
     Task,
 )
-from limbeck_engines.display import Display, RunningTask
-from limbeck_engines.locks import FileLock
-from limbeck_engines.machine import Machine, Slots
-from limbeck_engines.processes import Guardian, Process
-from limbeck_engines.recovery import recover, recover_dead_groups
-from limbeck_engines.schedule import ReadyQueue, path_lengths
-from limbeck_engines.store import GroupRow, Store
 from pipeline.common.errors import UserError
 
 _LONGEST_BACKOFF = 60.0

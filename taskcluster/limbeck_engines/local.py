@@ -1,31 +1,21 @@
 """The engine that is built in: one machine, one process per task, as many at once as there is room for."""
 
+import argparse
+import contextlib
 import dataclasses
-import json
 import os
-import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
-from limbeck_engines.artifacts import ArtifactError, read_manifest
-from limbeck_engines.base import (
-    CANCELLED,
-    DONE,
-    INTERRUPTED,
-    PENDING,
-    RUNNING,
-    Engine,
-    Summary,
-    Task,
-)
+from limbeck_engines.base import GroupStatus
 from limbeck_engines.display import Display
 from limbeck_engines.execution import Execution, Settings
 from limbeck_engines.locks import FileLock
-from limbeck_engines.machine import Machine
+from limbeck_engines.machine import Machine, parse_size
 from limbeck_engines.recovery import (
     group_lock_path,
     put_back,
@@ -33,21 +23,12 @@ from limbeck_engines.recovery import (
     recover,
     recover_dead_groups,
 )
-from limbeck_engines.schedule import path_lengths
-from limbeck_engines.store import GroupRow, Store, TaskRow
+from limbeck_engines.runs_folder import RunsFolderEngine
+from limbeck_engines.task import CANCELLED, INTERRUPTED, PENDING, RUNNING, Summary, Task
 from pipeline.common.errors import UserError
 
 
-@dataclass(frozen=True)
-class GroupStatus:
-    """A group and its tasks, in the order they were submitted in. `counts`: tasks by state."""
-
-    group: GroupRow
-    tasks: list[TaskRow]
-    counts: Mapping[str, int]
-
-
-class LocalEngine(Engine):
+class LocalEngine(RunsFolderEngine):
     """Runs groups on this machine and keeps all that it knows in `runs_dir`.
 
     `cpus`, `memory` (bytes) and `gpus` are what it may use, by default all there is. Several engines, in several
@@ -62,31 +43,46 @@ class LocalEngine(Engine):
         gpus: int | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self.store = Store(runs_dir)
+        super().__init__(runs_dir)
         self.machine = Machine.detect(cpus, memory, gpus)
         self._settings = settings or Settings()
 
-    def submit(self, group_id: str, name: str, tasks: list[Task], config_text: str) -> None:
-        _check_id("group", group_id)
-        known = {task.task_id for task in tasks}
-        labels = Counter(task.label for task in tasks)
-        for task in tasks:
-            _check_task(task)
-            if labels[task.label] > 1:
-                raise UserError(f"{labels[task.label]} tasks of group {group_id} have the label {task.label}")
-            for dependency in task.dependencies:
-                if dependency not in known and self.store.find_task(dependency) is None:
-                    raise UserError(f"{task.label} depends on the task {dependency}, which was never submitted")
-        path_lengths(tasks)
+    @classmethod
+    def add_arguments(cls, parser: "argparse._ActionsContainer") -> None:
+        parser.add_argument("--cpus", type=int, help="how many processors the run may use (default: all)")
+        parser.add_argument(
+            "--memory", type=parse_size, help="memory that the run may use, such as 16GB (default: all)"
+        )
+
+    @classmethod
+    def from_options(cls, runs_dir: Path, options: argparse.Namespace) -> Self:
+        return cls(runs_dir, cpus=options.cpus, memory=options.memory)
+
+    def submit(self, group_id: str, name: str, tasks: list[Task], config_text: str) -> str:
+        self.check_tasks(group_id, tasks)
         self.store.add_group(group_id, name, config_text, tasks)
+        return group_id
 
     def run(self, group_id: str, display: Display | None = None) -> Summary:
-        return self._run(group_id, display or Display(), again=False)
+        with self._hold(group_id):
+            display = display or Display()
+            for label, damage in put_back_damaged(self.store, group_id):
+                display.note(f"{label} runs again: {damage}")
+            self.store.update_group(group_id, state=RUNNING, cancel_requested=0, engine_pid=os.getpid())
+            summary = Execution(self.store, self.machine, self._settings, display, self.store.group(group_id)).run()
+            self.store.update_group(group_id, state=summary.state, cancel_requested=0)
+            return summary
 
-    def resume(self, group_id: str, display: Display | None = None) -> Summary:
-        return self._run(group_id, display or Display(), again=True)
+    def restart(self, group_id: str) -> None:
+        with self._hold(group_id):
+            put_back(self.store, group_id)
 
-    def _run(self, group_id: str, display: Display, again: bool) -> Summary:
+    @contextlib.contextmanager
+    def _hold(self, group_id: str) -> Iterator[None]:
+        """Nobody else runs the group meanwhile, and what dead engines left is recovered.
+
+        Raises UserError when another process runs it.
+        """
         group = self.store.group(group_id)
         # A little patience: `status` in another process holds the lock for a moment.
         lock = FileLock.acquire(group_lock_path(self.store, group_id), patience=0.5)
@@ -95,14 +91,7 @@ class LocalEngine(Engine):
         try:
             recover_dead_groups(self.store)
             recover(self.store, [row for row in self.store.tasks(group_id) if row.state in (RUNNING, PENDING)])
-            if again:
-                put_back(self.store, group_id)
-            for label, damage in put_back_damaged(self.store, group_id):
-                display.note(f"{label} runs again: {damage}")
-            self.store.update_group(group_id, state=RUNNING, cancel_requested=0, engine_pid=os.getpid())
-            summary = Execution(self.store, self.machine, self._settings, display, self.store.group(group_id)).run()
-            self.store.update_group(group_id, state=summary.state, cancel_requested=0)
-            return summary
+            yield
         except sqlite3.OperationalError as error:
             raise UserError(f"{self.store.layout.database} cannot be written: {error}") from error
         finally:
@@ -139,63 +128,3 @@ class LocalEngine(Engine):
                 for row in rows
             ]
         return GroupStatus(group, rows, Counter(row.state for row in rows))
-
-    def log_path(self, task_id: str) -> Path:
-        row = self._resolve(task_id)
-        if row.run is None:
-            raise UserError(f"{row.label} ({task_id}) has no log: it has not started yet")
-        return self.store.layout.run(row.task_id, row.run) / "live.log"
-
-    def artifacts(self, task_id: str) -> dict[str, Path]:
-        """The artifacts of a completed task by name. Raises UserError when it is not completed."""
-        row = self._resolve(task_id)
-        if row.state not in DONE or row.run is None:
-            raise UserError(f"{row.label} ({task_id}) has no artifacts: it is {row.state}")
-        run = self.store.layout.run(row.task_id, row.run)
-        try:
-            manifest = read_manifest(run)
-        except ArtifactError as error:
-            raise UserError(f"the artifacts of {row.label} ({task_id}) are damaged: {error}") from error
-        return {name: run / "artifacts" / name for name in manifest["artifacts"]}
-
-    def artifact_path(self, task_id: str, name: str) -> Path:
-        artifacts = self.artifacts(task_id)
-        if name not in artifacts:
-            names = ", ".join(artifacts) or "none"
-            raise UserError(f"{self._resolve(task_id).label} ({task_id}) has no artifact {name}; it has: {names}")
-        return artifacts[name]
-
-    def _resolve(self, task_id: str) -> TaskRow:
-        row = self.store.resolve(task_id)
-        if row is None:
-            raise UserError(f"there is no task {task_id} in {self.store.layout.root}")
-        return row
-
-
-def _check_id(what: str, name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise UserError(f"{name!r} cannot be the id of a {what}: letters, digits, - and _ only")
-
-
-def _check_task(task: Task) -> None:
-    """Raise UserError unless the parts of a definition that this engine reads are well formed."""
-    _check_id("task", task.task_id)
-    if not re.fullmatch(r"[0-9a-f]{8,}", task.digest):
-        raise UserError(f"{task.label}: its digest is {task.digest!r}, not a hexadecimal number")
-    for command in task.commands:
-        if not (isinstance(command, list) and command and all(isinstance(word, str) for word in command)):
-            raise UserError(f"{task.label}: payload.command must be a list of commands, each a list of texts")
-    for output in task.payload.get("artifacts", []):
-        inside = all(
-            isinstance(output.get(key), str) and not output[key].startswith("/") and ".." not in output[key].split("/")
-            for key in ("path", "name")
-        )
-        if output.get("type") not in ("file", "directory") or not inside:
-            raise UserError(f"{task.label}: an artifact needs type file or directory, a path and a name: {output}")
-    try:
-        fetches = json.loads(task.payload.get("env", {}).get("MOZ_FETCHES", "[]"))
-        complete = all({"artifact", "task"} <= fetch.keys() for fetch in fetches)
-    except (ValueError, TypeError, AttributeError):
-        complete = False
-    if not complete:
-        raise UserError(f"{task.label}: MOZ_FETCHES must be a JSON list of mappings with artifact and task")

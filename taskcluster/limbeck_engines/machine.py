@@ -1,5 +1,6 @@
 """What a machine has to give to tasks, and what of it is free."""
 
+import argparse
 import os
 import subprocess
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from limbeck_engines.base import Resources
+from limbeck_engines.task import Resources
 
 _CGROUP = Path("/sys/fs/cgroup")
+_SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True)
@@ -103,3 +105,14 @@ def _find_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(listing.stdout.split())
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `16GB` or `500MB`. Raises ArgumentTypeError."""
+    for unit, factor in _SIZES.items():
+        if text.upper().endswith(unit):
+            try:
+                return int(float(text[: -len(unit)]) * factor)
+            except ValueError:
+                break
+    raise argparse.ArgumentTypeError(f"{text!r} is no size: write it like 16GB or 500MB")

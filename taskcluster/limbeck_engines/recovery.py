@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 
 from limbeck_engines.artifacts import find_damage
-from limbeck_engines.base import CANCELLED, COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED
 from limbeck_engines.locks import FileLock
 from limbeck_engines.processes import kill_orphans
 from limbeck_engines.store import Store, TaskRow
+from limbeck_engines.task import CANCELLED, COMPLETED, DONE, FAILED, INTERRUPTED, PENDING, RUNNING, SKIPPED
 
 
 def group_lock_path(store: Store, group_id: str) -> Path:

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 
-from limbeck_engines.base import Resources, Task
+from limbeck_engines.task import Resources, Task
 from pipeline.common.errors import UserError
 
 

@@ -15,26 +15,34 @@ from pathlib import Path
 from typing import Any
 
 from limbeck_engines.artifacts import Layout, find_damage
-from limbeck_engines.base import COMPLETED, PENDING, REUSED, RUNNING, Resources, Task
+from limbeck_engines.task import COMPLETED, PENDING, REUSED, RUNNING, Resources, Task
 from pipeline.common.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS groups (
     group_id TEXT PRIMARY KEY, name TEXT NOT NULL, config TEXT NOT NULL, created REAL NOT NULL, state TEXT NOT NULL,
-    cancel_requested INTEGER NOT NULL DEFAULT 0, engine_pid INTEGER);
+    cancel_requested INTEGER NOT NULL DEFAULT 0, engine_pid INTEGER, engine TEXT NOT NULL DEFAULT 'local', url TEXT);
 CREATE TABLE IF NOT EXISTS tasks (
     task_id TEXT PRIMARY KEY, group_id TEXT NOT NULL REFERENCES groups, position INTEGER NOT NULL,
     label TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, run INTEGER, exit_code INTEGER, reason TEXT,
     started REAL, finished REAL, pid INTEGER, pid_started REAL, reused_from TEXT,
-    definition_json TEXT NOT NULL, dependencies_json TEXT NOT NULL, resources_json TEXT NOT NULL);
+    definition_json TEXT NOT NULL, dependencies_json TEXT NOT NULL, resources_json TEXT NOT NULL, job TEXT);
 CREATE INDEX IF NOT EXISTS tasks_by_group ON tasks (group_id, position);
 CREATE INDEX IF NOT EXISTS tasks_by_digest ON tasks (digest, state, finished);
 CREATE INDEX IF NOT EXISTS tasks_by_label ON tasks (label, state, finished);
 CREATE INDEX IF NOT EXISTS tasks_by_kind ON tasks (json_extract(definition_json, '$.tags.kind'), state, finished);
 """
+# What each version added to tables that earlier ones made.
+_ADDED = {
+    3: (
+        "ALTER TABLE groups ADD COLUMN engine TEXT NOT NULL DEFAULT 'local'",
+        "ALTER TABLE groups ADD COLUMN url TEXT",
+        "ALTER TABLE tasks ADD COLUMN job TEXT",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class GroupRow:
     state: str
     cancel_requested: int
     engine_pid: int | None
+    engine: str  # the name of the engine that it was handed to
+    url: str | None  # where that engine shows it, if it does
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class TaskRow:
     definition_json: str
     dependencies_json: str
     resources_json: str
+    job: str | None  # what its engine calls it
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -104,8 +115,12 @@ class Store:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version < _VERSION:  # all that version 1 lacks is an index
+            if version < _VERSION:
                 with self.transaction():
+                    version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+                    for number in range(version + 1, _VERSION + 1) if version else ():
+                        for statement in _ADDED.get(number, ()):
+                            self._connection.execute(statement)
                     for statement in _SCHEMA.split(";"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {_VERSION}")
@@ -130,7 +145,15 @@ class Store:
 
     # Groups
 
-    def add_group(self, group_id: str, name: str, config: str, tasks: Iterable[Task]) -> None:
+    def add_group(
+        self,
+        group_id: str,
+        name: str,
+        config: str,
+        tasks: Iterable[Task],
+        engine: str = "local",
+        url: str | None = None,
+    ) -> None:
         """Record a group and its tasks, all pending. Raises UserError when one of the ids is taken."""
         rows = [
             (
@@ -149,8 +172,9 @@ class Store:
         try:
             with self.transaction():
                 self._connection.execute(
-                    "INSERT INTO groups (group_id, name, config, created, state) VALUES (?, ?, ?, ?, ?)",
-                    (group_id, name, config, time.time(), PENDING),
+                    "INSERT INTO groups (group_id, name, config, created, state, engine, url) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (group_id, name, config, time.time(), PENDING, engine, url),
                 )
                 self._connection.executemany(
                     "INSERT INTO tasks (task_id, group_id, position, label, digest, state, definition_json, "

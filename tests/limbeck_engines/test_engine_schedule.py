@@ -5,9 +5,9 @@ from engine_graphs import make_task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck_engines.base import Resources, Task
 from limbeck_engines.machine import Machine, Slots
 from limbeck_engines.schedule import ReadyQueue, path_lengths
+from limbeck_engines.task import Resources, Task
 
 
 @st.composite

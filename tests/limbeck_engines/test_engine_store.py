@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from engine_graphs import BUILD, make_engine, make_task
 
-from limbeck_engines.base import Resources
 from limbeck_engines.local import LocalEngine
 from limbeck_engines.store import Store
+from limbeck_engines.task import Resources
 from pipeline.common.errors import UserError
 
 
@@ -158,12 +158,15 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(engine: LocalEngi
     engine.store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("DROP INDEX tasks_by_kind")
+        for table, column in (("groups", "engine"), ("groups", "url"), ("tasks", "job")):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 1")
     store = Store(path.parent)
     assert [row.label for row in store.completed_of_kind("example", 1)] == ["corpus"]
     with sqlite3.connect(path) as connection:
         indexes = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
     assert "tasks_by_kind" in indexes
+    assert [group.engine for group in store.groups()] == ["local"]
 
 
 def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:

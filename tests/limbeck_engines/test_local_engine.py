@@ -6,8 +6,8 @@ import pytest
 from engine_graphs import BUILD, fetch, make_engine, make_task, states
 
 from limbeck_engines import execution
-from limbeck_engines.base import Resources, Task
 from limbeck_engines.display import Display
+from limbeck_engines.task import Resources, Task
 from pipeline.common.errors import UserError
 
 

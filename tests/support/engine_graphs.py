@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from limbeck_engines.base import Resources, Task
 from limbeck_engines.display import PlainDisplay
 from limbeck_engines.execution import Settings
 from limbeck_engines.local import LocalEngine
+from limbeck_engines.task import Resources, Task
 
 BUILD = "public/build"
 FAST = Settings(backoff=0.01, grace=1.0, refresh=0.05)
