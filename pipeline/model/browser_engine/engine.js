@@ -1,5 +1,4 @@
-// Bergamot's WebAssembly, driven as a page drives it; the same code runs in Node (translate.mjs) and in a browser
-// (page.html).
+// Bergamot's WebAssembly, driven as a page drives it; the same code runs in Node (serve.mjs) and in a browser.
 
 const GEMM = {
   int8_prepare_a: "int8PrepareAFallback",
@@ -16,6 +15,7 @@ export function startEngine(wasm, loadGlue) {
   return new Promise((resolve, reject) => {
     const engine = {
       // Errors of the engine end in abort(), with Marian's message on stderr.
+      print: (line) => engine.messages.push(line),
       printErr: (line) => engine.messages.push(line),
       messages: [],
       onAbort: reject,
@@ -34,37 +34,51 @@ export function startEngine(wasm, loadGlue) {
 }
 
 /**
- * Translate sentences, one at a time, so that none depends on its neighbours.
- * A job has `model`, `vocabs` (one, or source and target), perhaps `shortlist` (all bytes), `options` (YAML) and
- * `sentences`.
+ * A model that translates. `files` has `model`, `vocabs` (one, or source and target), perhaps `shortlist` (all bytes),
+ * and `options` (YAML).
  */
-export function translate(engine, job) {
+export function loadModel(engine, files) {
   const memory = (bytes, alignment) => {
     const aligned = new engine.AlignedMemory(bytes.length, alignment);
     aligned.getByteArrayView().set(bytes);
     return aligned;
   };
-  const vocabs = new engine.AlignedMemoryList();
-  for (const vocab of job.vocabs) vocabs.push_back(memory(vocab, 64));
-  const shortlist = memory(job.shortlist ?? new Uint8Array(0), 64);
-  const service = new engine.BlockingService({ cacheSize: 0 });
+  return explained(engine, () => {
+    const vocabs = new engine.AlignedMemoryList();
+    for (const vocab of files.vocabs) vocabs.push_back(memory(vocab, 64));
+    const shortlist = memory(files.shortlist ?? new Uint8Array(0), 64);
+    const service = new engine.BlockingService({ cacheSize: 0 });
+    const model = new engine.TranslationModel(files.options, memory(files.model, 256), shortlist, vocabs, null);
+    return {
+      /** Translate texts together; those of HTML keep their tags. */
+      translate: (texts, html = false) => explained(engine, () => translate(engine, service, model, texts, html)),
+      delete() {
+        model.delete();
+        service.delete();
+      },
+    };
+  });
+}
+
+function translate(engine, service, model, texts, html) {
+  const sources = new engine.VectorString();
+  const options = new engine.VectorResponseOptions();
+  for (const text of texts) {
+    sources.push_back(text);
+    options.push_back({ qualityScores: false, alignment: false, html });
+  }
+  const answers = service.translate(model, sources, options);
+  const translations = texts.map((_, index) => answers.get(index).getTranslatedText());
+  for (const object of [sources, options, answers]) object.delete();
+  return translations;
+}
+
+/** What `work` returns; its errors tell what the engine wrote. */
+function explained(engine, work) {
+  engine.messages.length = 0;
   try {
-    const model = new engine.TranslationModel(job.options, memory(job.model, 256), shortlist, vocabs, null);
-    const translations = job.sentences.map((sentence) => {
-      const sources = new engine.VectorString();
-      const options = new engine.VectorResponseOptions();
-      sources.push_back(sentence);
-      options.push_back({ qualityScores: false, alignment: false, html: false });
-      const answers = service.translate(model, sources, options);
-      const text = answers.get(0).getTranslatedText();
-      for (const object of [sources, options, answers]) object.delete();
-      return text;
-    });
-    model.delete();
-    return translations;
+    return work();
   } catch (error) {
-    throw new Error([String(error), ...engine.messages].join("\n"));
-  } finally {
-    service.delete();
+    throw new Error([...engine.messages, String(error)].join("\n"));
   }
 }

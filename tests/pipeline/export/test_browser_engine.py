@@ -1,6 +1,7 @@
 """Exports in the engine that the browser has: it computes what torch computes, in float32 and in eight bits."""
 
 import random
+import re
 
 import pytest
 import sacrebleu
@@ -14,6 +15,7 @@ from pipeline.align import shortlist as align_shortlist
 from pipeline.common.corpus import write_columns
 from pipeline.export import browser
 from pipeline.model import parity, search
+from pipeline.model.browser_engine import BrowserEngine, ModelFiles
 from pipeline.model.calibration import calibrate
 from pipeline.model.formats import bergamot, lexicon, npz
 from pipeline.model.inference import InferenceModel
@@ -151,10 +153,39 @@ def test_a_student_translates_in_node_as_in_torch(student):
     assert plain == ours
     assert listed == torch_translations(model, sources, vocab, entries)
     for found, exact, candidates in ((int8, plain, None), (int8_listed, listed, entries)):
-        assert abs(chrf(found) - chrf(exact)) <= 1
         expected = torch_translations(rounded, sources, vocab, candidates)
+        assert abs(chrf(found) - chrf(expected)) <= 1
         # Where an activation stands on the border of two whole numbers, the last bit of a sum decides.
         assert sum(one == two for one, two in zip(found, expected, strict=True)) >= 0.95 * len(found)
+        # A student of 64 dimensions that learned for seconds loses more than those that are used.
+        assert chrf(exact) - chrf(found) <= 3
+
+
+def test_the_engine_keeps_tags(student):
+    """Its own alignment puts them around the translations of what they were around."""
+    first, second = (source for source, _ in small_pairs(2, seed=9))
+    word, rest = second.split(" ", 1)
+    kept = "<code>x &lt; y</code>"
+    with BrowserEngine(ModelFiles.of_export(student / "browser")) as engine:
+        one, two = (engine.translate([text])[0] for text in (first, second))
+        sources = [
+            f"<b>{first}</b>",
+            f'<p class="a"><a href="/?a=1&amp;b=2"><i>{first}</i></a></p>',
+            f"{first}<br/>{second}",
+            f"{first} {kept}",
+            f"<!-- {first} -->{second}",
+            f"<u>{word}</u> {rest}",
+        ]
+        *whole, within = (engine.translate([source], html=True)[0] for source in sources)
+    assert whole == [
+        f"<b>{one}</b>",
+        f'<p class="a"><a href="/?a=1&amp;b=2"><i>{one}</i></a></p>',
+        f"{one}<br>{two}",
+        f"{one} {kept}",
+        f"<!-- {first} -->{two}",
+    ]
+    assert re.sub("</?u>", "", within) == two
+    assert re.fullmatch(r"[^<]*<u>[^<>]+</u>[^<]*", within)
 
 
 @pytest.mark.slow

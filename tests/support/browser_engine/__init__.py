@@ -1,7 +1,6 @@
-"""Bergamot, the engine of Firefox's translations, as its makers publish it for pages: in Node and in Chromium.
+"""The browser's engine for tests: in Node and in Chromium.
 
-The package comes from npm, once, into a cache; it is a dependency of tests alone. Where Node, npm, the package or a
-browser cannot be had, what needs them is skipped and says so.
+Where Node, npm, the package or a browser cannot be had, what needs them is skipped and says so.
 """
 
 import functools
@@ -13,23 +12,26 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tiny_model import tiny_model, toy_pairs
 
 from pipeline.common.errors import TransientError, UserError
-from pipeline.model.browser_engine import engine_folder
+from pipeline.common.files import sha256, write_json
+from pipeline.model.browser_engine import BrowserEngine, ModelFiles, engine_files, engine_folder
+from pipeline.model.calibration import calibrate
 from pipeline.model.formats import bergamot
+from pipeline.model.vocab import Vocab
 
 HERE = Path(__file__).parent
-PACKAGE = "node_modules/@browsermt/bergamot-translator"
-# One sentence is one sentence, whatever its punctuation; tiny models need little memory.
-OPTIONS = {**bergamot.OPTIONS, "workspace": 16, "ssplit-mode": "sentence", "cpu-threads": 0, "quiet-translation": True}
+# Tiny models need little memory.
+OPTIONS = {**bergamot.OPTIONS, "workspace": 16}
+TEXTS = [source for source, _ in toy_pairs(4, seed=7)]
 TIMEOUT = 120  # seconds for one translation of a test's sentences
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".json": "application/json", ".wasm": "application/wasm"}
 
@@ -45,15 +47,9 @@ class Job:
     shortlist: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def described(self, place: Callable[[Path], str]) -> dict[str, Any]:
-        """What translate.mjs and page.html read; `place` says where they find a file."""
-        return {
-            "model": place(self.model),
-            "vocabs": [place(vocab) for vocab in self.vocabs],
-            "shortlist": place(self.shortlist) if self.shortlist else None,
-            "options": yaml.safe_dump({**OPTIONS, **self.options}),
-            "sentences": list(self.sentences),
-        }
+    @property
+    def files(self) -> ModelFiles:
+        return ModelFiles(self.model, self.vocabs, {**OPTIONS, **self.options}, self.shortlist)
 
 
 @functools.cache
@@ -66,38 +62,28 @@ def needs_engine() -> Path:
 
 
 def translate_in_node(*jobs: Job) -> list[list[str]]:
-    """The translations of each job by the engine in Node, sentence by sentence. Raises EngineError with the engine's
-    own message."""
-    installed = needs_engine()
-    with tempfile.TemporaryDirectory(prefix="browser-job-") as folder:
-        path = Path(folder) / "jobs.json"
-        path.write_text(json.dumps([job.described(str) for job in jobs]))
-        command = ["node", str(HERE / "translate.mjs"), str(installed), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-    if done.returncode:
-        raise EngineError(done.stderr)
-    translations: list[list[str]] = json.loads(done.stdout)
+    """The translations of each job by the engine in Node, sentence by sentence, so that none depends on another."""
+    needs_engine()
+    translations = []
+    with BrowserEngine(jobs[0].files, TIMEOUT) as engine:
+        for job in jobs:
+            engine.load(job.files)
+            translations.append([engine.translate([sentence])[0] for sentence in job.sentences])
     return translations
 
 
 def translate_in_chromium(*jobs: Job) -> list[list[str]]:
     """The same in a page of headless Chromium, which gets everything from a server on this machine."""
-    installed = needs_engine()
+    needs_engine()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("there is no Chromium to run the browser's engine in")
-    served: dict[str, Path | bytes] = {
-        "/page.html": HERE / "page.html",
-        "/engine.js": HERE / "engine.js",
-        "/worker.js": installed / PACKAGE / "worker/bergamot-translator-worker.js",
-        "/worker.wasm": installed / PACKAGE / "worker/bergamot-translator-worker.wasm",
-    }
+    served: dict[str, Path | bytes] = {f"/{name}": path for name, path in engine_files().items()}
+    served["/page.html"] = HERE / "page.html"
 
-    def place(path: Path) -> str:
-        served[f"/files{path}"] = path
-        return f"/files{path}"
-
-    served["/jobs.json"] = json.dumps([job.described(place) for job in jobs]).encode()
+    served |= {str(path): path for job in jobs for path in job.files.paths}
+    described = [{**job.files.described(), "sentences": list(job.sentences)} for job in jobs]
+    served["/jobs.json"] = json.dumps(described).encode()
     answers: queue.Queue[dict[str, Any]] = queue.Queue()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(served, answers))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -125,7 +111,7 @@ def translate_in_chromium(*jobs: Job) -> list[list[str]]:
 
 
 class EngineError(Exception):
-    """The engine did not translate."""
+    """The engine in Chromium did not translate."""
 
 
 def _handler(served: dict[str, Path | bytes], answers: "queue.Queue[dict[str, Any]]") -> type[BaseHTTPRequestHandler]:
@@ -151,3 +137,23 @@ def _handler(served: dict[str, Path | bytes], answers: "queue.Queue[dict[str, An
             pass
 
     return Handler
+
+
+def tiny_export(folder: Path, vocabs: Sequence[Path], **changes: Any) -> Path:
+    """The browser's folder of a random model, with one vocabulary or with two; not what a real export checks."""
+    model = tiny_model(**changes)
+    vocab = Vocab.load(vocabs[0])
+    pair = "ende"
+    names = ["vocab"] if len(vocabs) == 1 else ["srcvocab", "trgvocab"]
+    folder.mkdir(parents=True)
+    files = {"model": folder / f"model.{pair}.intgemm.alphas.bin"}
+    bergamot.save(model, files["model"], calibrate(model, vocab.encode(TEXTS, add_eos=False)))
+    for name, path in zip(names, vocabs, strict=True):
+        files[name] = folder / f"{name}.{pair}.spm"
+        shutil.copyfile(path, files[name])
+    described = {
+        role: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for role, path in files.items()
+    }
+    metadata = {"src": "en", "trg": "de", "parameters": 1234, "files": described, "engine-options": OPTIONS}
+    write_json(folder / "metadata.json", metadata)
+    return folder
