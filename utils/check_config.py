@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from limbeck_taskgraph.config_file import ConfigError
-from limbeck_taskgraph.parameters import distillation_values
+from limbeck_taskgraph.parameters import distillation_values, template_context
 from limbeck_taskgraph.training_config import TrainingConfig
 from pipeline.clean.rules import check_overrides
 from pipeline.common.augment.augmenter import parse_augmentation
@@ -25,8 +25,8 @@ from pipeline.train.distillation import (
 )
 from pipeline.train.options import TrainingOptions, model_config, parse_options
 
-# Target stages that make the student a CTranslate2 model.
-_CTRANSLATE2_STAGES = ("all-pipeline", "distillation-student-model-quantize", "evaluate-quantized", "export")
+# Target stages that are nothing but the student as a CTranslate2 model.
+_CTRANSLATE2_STAGES = ("distillation-student-model-quantize", "evaluate-quantized")
 
 
 def check_values(config: TrainingConfig) -> None:
@@ -63,6 +63,10 @@ def _checks(config: TrainingConfig) -> Iterator[tuple[str, Callable[[], object]]
 
     finetuning = config.marian_args.training_student_finetuned
     yield "marian-args.training-student-finetuned", partial(parse_options, "student-finetuned", finetuning)
+    yield "experiment.quantization-saturation", partial(_check_quantization, config)
+    yield "experiment.quantization-target", partial(_check_finetuning, config)
+    yield "upload-artifacts.artifacts", partial(_check_uploads, config)
+    yield "experiment.evaluation.browser", partial(_check_browser_evaluation, config)
     for key, values in config.marian_args.model_dump(by_alias=True).items():
         if key.startswith("decoding-"):
             yield f"marian-args.{key}", partial(decoding_options, values)
@@ -136,9 +140,37 @@ def _check_training(config: TrainingConfig, key: str, preset: str, values: Mappi
         )
     if key == "training-student" and config.target_stage in _CTRANSLATE2_STAGES:
         raise UserError(
-            "transformer-decoder-autoreg rnn: the 8-bit model and the export are CTranslate2's, which has no recurrent "
-            "decoder (SSRU): use self-attention, or a target-stage before them, such as evaluate-student"
+            f"transformer-decoder-autoreg rnn: {config.target_stage} is of CTranslate2, which has no recurrent decoder "
+            "(SSRU): use self-attention, or another target-stage, such as export (for the browser, and as Marian's)"
         )
+
+
+def _check_quantization(config: TrainingConfig) -> None:
+    experiment = config.experiment
+    if experiment.quantization_saturation and experiment.quantization_target != "browser":
+        raise UserError("it is of the browser's arithmetic: set quantization-target to browser, or leave it out")
+
+
+def _check_finetuning(config: TrainingConfig) -> None:
+    student = config.marian_args.training_student
+    recurrent = student.get("transformer-decoder-autoreg", "self-attention") == "rnn"
+    if config.experiment.quantization_target == "ctranslate2" and recurrent:
+        raise UserError("CTranslate2 has no recurrent decoder (SSRU), which training-student asks for: use browser")
+
+
+def _check_uploads(config: TrainingConfig) -> None:
+    if not config.upload_artifacts.url:
+        return
+    wanted, parameters = config.upload_artifacts.artifacts, config.to_parameters()
+    if "browser" in wanted and not config.experiment.browser_export:
+        raise UserError("there is no browser export to publish: experiment.browser-export is false")
+    if "backwards" in wanted and not template_context(parameters)["derived"]["backward-model"]:
+        raise UserError("this run has no backward model to publish: it needs mono-trg or distillation-filter-fraction")
+
+
+def _check_browser_evaluation(config: TrainingConfig) -> None:
+    if config.experiment.evaluation.browser and not config.experiment.browser_export:
+        raise UserError("there is nothing to evaluate without experiment.browser-export: set both or neither")
 
 
 def _check_browser(model: ModelConfig) -> None:

@@ -9,6 +9,8 @@ from taskgraph.util.schema import Schema
 from limbeck_taskgraph.continuation import derived_of_continuation, effective_datasets, model_file
 from pipeline.train.distillation import parse_distillation
 
+_PUBLISHED = ("export", "browser", "report", "student", "teacher", "backwards", "vocab")
+
 
 def register() -> None:
     """Add `training_config` to what taskgraph accepts as parameters."""
@@ -39,6 +41,8 @@ def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
             "shortlist-reads-original": distillation["reads-original-alone"] or continuation["shortlist-of-original"],
             "several-teachers": experiment["teacher-ensemble"] > 1,
             "decoding-student": {"beam-size": 1},
+            "uploads": _uploads(training_config),
+            "student-has-ctranslate2": not _is_recurrent(training_config["marian-args"]["training-student"]),
             "wandb-project": f"{experiment['src']}-{experiment['trg']}"
             if training_config["wandb-publication"]
             else None,
@@ -64,6 +68,20 @@ def _derived_of_distillation(section: Mapping[str, Any], student_options: Mappin
         "top-k-original": stores and "original" in distillation.corpora,
         "student-max-length": student_options.get("max-length"),
     }
+
+
+def _uploads(training_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Where results are published, and each of those that are."""
+    wanted, experiment = training_config["upload-artifacts"], training_config["experiment"]
+    if not wanted["url"]:
+        return {}
+    url = f"{wanted['url'].rstrip('/')}/{experiment['src']}-{experiment['trg']}/{experiment['name']}"
+    return {"url": url, **{name: name in wanted["artifacts"] for name in _PUBLISHED}}
+
+
+def _is_recurrent(options: Mapping[str, Any]) -> bool:
+    """Whether a model has an SSRU decoder, by the options of its training."""
+    return bool(options.get("transformer-decoder-autoreg") == "rnn")
 
 
 def _derived_augmentation(experiment: Mapping[str, Any]) -> dict[str, Any]:

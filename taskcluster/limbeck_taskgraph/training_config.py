@@ -150,6 +150,20 @@ class Evaluation(Section):
         default=None,
         description="a COMET model to score translations with, a path or a name of the hub (extra `comet`)",
     )
+    browser: bool = Field(
+        default=False,
+        description="also evaluate the student in Firefox's engine itself; needs Node.js where tasks run",
+    )
+    shortlist: bool = Field(
+        default=False, description="students translate test sets with the lexical shortlist, as they do in the browser"
+    )
+
+
+class Shortlist(Section):
+    first: Positive = Field(
+        default=50, description="so many first pieces of the target vocabulary are always candidates"
+    )
+    best: Positive = Field(default=50, description="so many candidates are kept for each source piece")
 
 
 class Experiment(Section):
@@ -198,6 +212,12 @@ class Experiment(Section):
         default=None,
         description="the engine in whose 8-bit arithmetic the student is fine-tuned. Default: it is not fine-tuned",
     )
+    quantization_saturation: bool = Field(
+        default=False,
+        description="that fine-tuning also simulates sums that do not fit in 16 bits, as the browser has on older "
+        "processors; for quantization-target browser",
+    )
+    shortlist: Shortlist = Field(default_factory=Shortlist)
     browser_export: bool = Field(
         default=True, description="also write the student as Firefox's engine reads it, 8-bit model, shortlist and all"
     )
@@ -253,6 +273,17 @@ class Taskcluster(Section):
     worker_classes: dict[str, Literal["gcp-standard", "gcp-spot"]] = Field(default_factory=dict)
 
 
+class UploadArtifacts(Section):
+    url: str | None = Field(
+        default=None, description="where results are published: any fsspec URL, such as s3://bucket/models or a folder"
+    )
+    artifacts: list[Literal["export", "browser", "report", "student", "teacher", "backwards", "vocab"]] = Field(
+        default=["export", "browser", "report"],
+        description="what is published, below URL/SRC-TRG/NAME; with experiment.archive-corpora the corpora, too",
+    )
+    overwrite: bool = Field(default=False, description="replace files of another content that are there already")
+
+
 class TrainingConfig(Section):
     experiment: Experiment
     datasets: Datasets
@@ -272,6 +303,7 @@ class TrainingConfig(Section):
     start_task_prefix: str | None = Field(
         default=None, description="tasks whose labels begin so, and all that depends on them, run anew"
     )
+    upload_artifacts: UploadArtifacts = Field(default_factory=UploadArtifacts)
     taskcluster: Taskcluster = Field(default_factory=Taskcluster)
     wandb_publication: bool = Field(
         default=False,

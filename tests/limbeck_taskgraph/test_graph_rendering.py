@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,16 +37,26 @@ def test_without_mono_the_graph_needs_no_backward_model(make_config: Any) -> Non
         "distillation-parallel-src-translate", "distillation-parallel-src-extract-best",
         "distillation-parallel-src-dechunk-translations", "corpus-merge-distillation", "corpus-align-distillation",
         "distillation-corpus-build-shortlist", "distillation-student-model-train",
-        "distillation-student-model-quantize", "evaluate", "evaluate-significance", "export", "report", "all-pipeline",
+        "distillation-student-model-quantize", "evaluate", "evaluate-significance", "export", "export-browser",
+        "report", "all-pipeline",
     }  # fmt: skip
 
 
 def test_with_mono_every_kind_is_there(make_config: Any) -> None:
     every = {path.name for path in (ROOT / "kinds").iterdir() if not path.name.startswith("continuation-")}
-    asked_for = {"distillation-teacher-distributions", "distillation-student-model-finetune"}
+    asked_for = {
+        "distillation-teacher-distributions",
+        "distillation-student-model-finetune",
+        "evaluate-browser",
+        "upload-artifacts",
+    }
     assert kinds(make_config(datasets=MONO)) == every - asked_for
-    experiment = {"distillation": {"recipe": "hybrid", "top-k": 8}, "quantization-target": "ctranslate2"}
-    assert kinds(make_config(datasets=MONO, experiment=experiment)) == every
+    experiment = {
+        "distillation": {"recipe": "hybrid", "top-k": 8},
+        "quantization-target": "ctranslate2",
+        "evaluation": {"browser": True},
+    }
+    assert kinds(make_config(datasets=MONO, experiment=experiment, upload_artifacts={"url": "s3://bucket"})) == every
 
 
 def test_a_filter_fraction_asks_for_a_backward_model(make_config: Any) -> None:
@@ -67,6 +78,43 @@ def test_a_fine_tuned_student_is_what_is_quantized_and_exported(make_config: Any
     assert "--quantization browser" in graph.tasks[finetune].task["payload"]["command"][0][-1]
     train = "distillation-student-model-train-en-de"
     assert graph.tasks[train].attributes["digest"] == plain.tasks[train].attributes["digest"]
+
+
+def test_an_ssru_student_is_exported_for_the_engines_that_have_one(make_config: Any) -> None:
+    graph = generate_graph(make_config(marian_args={"training-student": {"transformer-decoder-autoreg": "rnn"}}))
+    found = {task.kind for task in graph}
+    assert {"export", "export-browser", "report"} <= found
+    assert "distillation-student-model-quantize" not in found
+    assert not any(label.startswith("evaluate-quantized") for label in graph.tasks)
+    assert "--quantized" not in graph.tasks["export-en-de"].task["payload"]["command"][0][-1]
+
+
+def test_the_browsers_engine_is_evaluated_where_asked_for(make_config: Any) -> None:
+    graph = generate_graph(make_config(experiment={"evaluation": {"browser": True}}))
+    label = "evaluate-browser-gettext-test-en-de"
+    assert "export-browser-en-de" in graph.tasks[label].dependencies.values()
+    for reader in ("report-en-de", "evaluate-significance-gettext-test-en-de"):
+        assert label in graph.tasks[reader].dependencies.values()
+    assert label not in generate_graph(make_config()).tasks
+
+
+def test_what_is_asked_for_is_published(make_config: Any) -> None:
+    wanted = {"url": "s3://models/", "artifacts": ["export", "report", "vocab", "teacher"]}
+    graph = generate_graph(
+        make_config(upload_artifacts=wanted, experiment={"teacher-ensemble": 2, "archive-corpora": True})
+    )
+    command = graph.tasks["upload-artifacts-en-de"].task["payload"]["command"][0][-1]
+    words = shlex.split(command)
+    names = [words[index + 1] for index, word in enumerate(words) if word == "--artifact"]
+    corpora = [
+        f"corpora/{corpus}/corpus.{side}.zst" for corpus in ("parallel", "distillation") for side in ("en", "de")
+    ]
+    vocabs = [f"vocab/vocab.{side}.spm" for side in ("en", "de")]
+    teachers = ["teacher-1/model.npz", "teacher-2/model.npz"]
+    assert sorted(names) == sorted(["export", "report.html", "report.json", *vocabs, *teachers, *corpora])
+    assert words[words.index("--url") + 1] == "s3://models/en-de/test"
+    assert "upload-artifacts-en-de" in graph.tasks["all-pipeline-en-de"].dependencies.values()
+    assert "upload-artifacts-en-de" not in generate_graph(make_config()).tasks
 
 
 def test_labels_are_the_fields(make_config: Any) -> None:
@@ -204,7 +252,10 @@ def test_digests_and_commands_are_the_same_in_every_process(make_config: Any, tm
     assert all(graph == rendered[0] for graph in rendered)
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "configs").rglob("*.yml")), ids=lambda path: path.stem)
+CONFIGS = [path for path in sorted((PROJECT / "configs").rglob("*.yml")) if path.parent.name != "engines"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_example_config_renders(path: Path) -> None:
     assert generate_graph(load_training_config(path)).tasks
 

@@ -118,11 +118,27 @@ def test_an_architecture_that_cannot_go_on_is_refused_before_anything_runs(make_
             check_values(config)
         return str(raised.value)
 
-    assert "use self-attention, or a target-stage before them" in problem("all-pipeline", training_student=recurrent)
+    assert "or another target-stage, such as export" in problem("evaluate-quantized", training_student=recurrent)
     assert "marian-args.training-backward: transformer-decoder" in problem("export", training_backward=recurrent)
     assert "dec-cell" in problem("export", training_teacher={"transformer-decoder-autoreg": "rnn"})
     assert "multiple of the number of heads" in problem("export", training_teacher={"transformer-heads": 7})
-    check_values(make_config(marian_args={"training-student": recurrent}, target_stage="evaluate-student"))
+    for target in ("evaluate-student", "export", "all-pipeline"):
+        check_values(make_config(marian_args={"training-student": recurrent}, target_stage=target))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "problem"),
+    [
+        ({"quantization-saturation": True}, "experiment.quantization-saturation: it is of the browser's arithmetic"),
+        (
+            {"evaluation": {"browser": True}, "browser-export": False},
+            "experiment.evaluation.browser: there is nothing to evaluate",
+        ),
+    ],
+)
+def test_settings_of_what_is_not_there_are_refused(make_config: Any, experiment: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        check_values(make_config(experiment=experiment))
 
 
 def test_float16_without_a_gpu_is_refused_before_anything_runs(make_config: Any, tmp_path: Path) -> None:
