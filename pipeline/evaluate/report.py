@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--significance", **several, help="significance.json of pipeline.evaluate.significance; repeatable"
     )
-    parser.add_argument("--durations", type=Path, help="JSON with the seconds that the tasks of every stage took")
+    parser.add_argument("--durations", type=Path, help="JSON with the seconds of every stage; left out if absent")
     parser.add_argument("--hypotheses", **pairs, help="a model's name and its translations of one test set; repeatable")
     parser.add_argument("--sources", type=Path, help="the sentences of that test set")
     parser.add_argument("--references", type=Path, help="their reference translations")
@@ -137,7 +137,12 @@ def build_report(
 
 
 def read_durations(path: Path) -> dict[str, float]:
-    """Seconds by stage. Raises UserError on anything but numbers that are not negative."""
+    """Seconds by stage; none of them where there is no such file, which not every engine writes.
+
+    Raises UserError on anything but numbers that are not negative.
+    """
+    if not path.exists():
+        return {}
     durations = read_json(path)
     if not isinstance(durations, dict) or not all(is_number(value) and value >= 0 for value in durations.values()):
         raise UserError(f'{path} must hold the seconds of every stage, such as {{"train-teacher-model": 5400}}')

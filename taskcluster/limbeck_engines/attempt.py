@@ -2,13 +2,14 @@
 
 import asyncio
 import errno
+import json
 import os
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -50,18 +51,20 @@ class Attempt:
         self,
         artifacts_of: Callable[[str], tuple[str, Path] | None],
         start: Callable[[list[str], Path, dict[str, str], int], Process],
+        durations: Callable[[], Mapping[str, float]] = dict,
     ) -> Outcome:
         """Run the task to its end.
 
         `artifacts_of` gives a task's label and artifacts folder; `start` starts a command, with its working folder,
-        environment and the descriptor that its output goes to.
+        environment and the descriptor that its output goes to; `durations` gives the seconds that the finished tasks
+        of each stage of the run took, for a task that wants to know.
         Raises OSError when the disk is full, which is not the task's fault.
         """
         self.folder.mkdir(parents=True)
         with self.log.open("ab", buffering=0) as log:
             try:
                 self._write(log, f"{self.task.label} ({self.task.task_id}), run {self.number}")
-                outcome = await self._run(log, artifacts_of, start)
+                outcome = await self._run(log, artifacts_of, start, durations)
             except ArtifactError as error:
                 outcome = Outcome(None, str(error))
             except OSError as error:
@@ -80,6 +83,7 @@ class Attempt:
         log: BinaryIO,
         artifacts_of: Callable[[str], tuple[str, Path] | None],
         start: Callable[[list[str], Path, dict[str, str], int], Process],
+        durations: Callable[[], Mapping[str, float]],
     ) -> Outcome:
         work = self.folder / "work"
         (work / "artifacts").mkdir(parents=True)
@@ -90,6 +94,8 @@ class Attempt:
         environment = self._environment(work)
         if self.task.commands:
             Path(environment["LIMBECK_CHECKPOINTS"]).mkdir(parents=True, exist_ok=True)
+        if any("LIMBECK_DURATIONS" in word for command in self.task.commands for word in command):
+            Path(environment["LIMBECK_DURATIONS"]).write_text(json.dumps(dict(durations())), encoding="utf-8")
         if limit := self.task.payload.get("maxRunTime"):
             self._timers.append(asyncio.get_running_loop().call_later(limit, self._time_out))
         for command in self.task.commands:
@@ -143,6 +149,7 @@ class Attempt:
             "LIMBECK_CPUS": str(self._cpus),
             "CUDA_VISIBLE_DEVICES": ",".join(self._gpus),
             "LIMBECK_CHECKPOINTS": str(self._layout.checkpoints(self.task.digest)),
+            "LIMBECK_DURATIONS": str(work / "durations.json"),
             "TASK_WORKDIR": str(work),
             "MOZ_FETCHES_DIR": str(work / "fetches"),
             "TASK_ID": self.task.task_id,

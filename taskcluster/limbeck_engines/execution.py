@@ -187,7 +187,7 @@ class Execution:
                 self._store.update_task(task_id, pid=process.pid, pid_started=process.created)
                 return process
 
-            outcome = await attempt.run(self._artifacts_of, start)
+            outcome = await attempt.run(self._artifacts_of, start, self._durations)
             await self._finish(attempt, outcome)
         except Exception as error:
             self._halt(error)
@@ -249,6 +249,9 @@ class Execution:
     def _artifacts_of(self, task_id: str) -> tuple[str, Path] | None:
         row = self._store.resolve(task_id)
         return (row.label, self._layout.run(row.task_id, row.run or 0) / "artifacts") if row else None
+
+    def _durations(self) -> dict[str, float]:
+        return self._store.durations(self._group.group_id)
 
     # Stopping
 

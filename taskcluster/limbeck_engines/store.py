@@ -298,5 +298,15 @@ class Store:
             level = [row for row in map(self.find_task, wanted) if row is not None]
         return found
 
+    def durations(self, group_id: str) -> dict[str, float]:
+        """Seconds that the finished tasks of each stage took, of all that a group's result stands on."""
+        seconds: dict[str, float] = {}
+        for row in self.run_tasks(group_id).values():
+            made = self.resolve(row.task_id)
+            if made is not None and made.state == COMPLETED and made.started and made.finished:
+                stage = str(row.definition.get("extra", {}).get("limbeck", {}).get("stage", row.label))
+                seconds[stage] = seconds.get(stage, 0.0) + made.finished - made.started
+        return seconds
+
     def _select(self, condition: str, *values: Any) -> list[TaskRow]:
         return [TaskRow(**row) for row in self._connection.execute(f"SELECT * FROM tasks {condition}", values)]
