@@ -2,19 +2,17 @@
 
 The folder holds the model in eight bits (model.ende.intgemm.alphas.bin), the vocabulary (vocab.ende.spm; srcvocab and
 trgvocab when there are two), with --shortlist the lexical shortlist (lex.50.50.ende.s2t.bin), each of them gzipped as
-well, and metadata.json. The ranges of activations are those that a fine-tuned model carries, or are found on --sample.
-At the end the model is read back and compared with the one in float32, in the engine's arithmetic.
+well, metadata.json and a model card. The ranges of activations are those that a fine-tuned model carries, or are found
+on --sample. At the end the model is read back and compared with the one in float32, in the engine's arithmetic.
 """
 
 import argparse
-import dataclasses
 import gzip
-import importlib.metadata
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,20 @@ import sacrebleu
 
 from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
-from pipeline.common.files import read_json, sha256, write_json
+from pipeline.common.files import write_json
+from pipeline.export import card, snippets
+from pipeline.export.arguments import add_shared_arguments
+from pipeline.export.description import describe_file, describe_model, describe_provenance
+from pipeline.export.scores import Figures
+from pipeline.export.vocabularies import load_vocabs
 from pipeline.model import parity
 from pipeline.model.calibration import calibrate
-from pipeline.model.config import DROPOUTS, ModelConfig
+from pipeline.model.config import ModelConfig
 from pipeline.model.formats import bergamot, lexicon, npz
 from pipeline.model.formats.directory import whole_directory
 from pipeline.model.hardware import cpu_threads
 from pipeline.model.quantization import Quantization, QuantizedTransformer, load_alphas
-from pipeline.model.transformer import Transformer, parameter_shapes
+from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,13 @@ EXAMPLE = """example:
     --output-dir browser
 """
 
+_USES = {
+    "model": "the model in eight bits",
+    "vocab": "the vocabulary (SentencePiece) of both languages",
+    "srcvocab": "the vocabulary (SentencePiece) of the source language",
+    "trgvocab": "the vocabulary (SentencePiece) of the target language",
+    "lex": "the lexical shortlist, without which translating is slower",
+}
 COMPRESSION = 9  # gzip's best: a file is compressed once and downloaded often
 
 
@@ -56,7 +66,8 @@ class BrowserExport:
     shortlist: Path | None = None
     first: int = lexicon.FIRST
     best: int = lexicon.BEST
-    metrics: Sequence[Path] = ()
+    figures: Figures = field(default_factory=Figures)
+    config: Path | None = None
 
 
 def export(parts: BrowserExport, output_dir: Path) -> None:
@@ -67,13 +78,12 @@ def export(parts: BrowserExport, output_dir: Path) -> None:
     """
     model = npz.load(parts.model)
     bergamot.check_architecture(model.config)
-    vocabs = _vocabs(parts, model.config)
+    vocabs = load_vocabs(parts.vocabs, model.config)
     sample = parity.read_sample(vocabs[0], *parts.sample)
     alphas = load_alphas(parts.model)
     calibrated_on = None if alphas else sample.description
     alphas = alphas or calibrate(model, sample.sources)
     pair = "".join(parts.languages)
-    metrics = [read_json(path) for path in parts.metrics]
     with whole_directory(output_dir) as folder:
         weights = folder / f"model.{pair}.intgemm.alphas.bin"
         bergamot.save(model, weights, alphas)
@@ -87,10 +97,9 @@ def export(parts: BrowserExport, output_dir: Path) -> None:
         quantization = {"calibrated-on": calibrated_on, **compare(model, weights, vocabs[1], sample)}
         with ThreadPoolExecutor(cpu_threads()) as threads:
             files = dict(zip(names, threads.map(_compress, [folder / name for name in names.values()]), strict=True))
-        write_json(
-            folder / "metadata.json",
-            describe(parts, model.config, files) | {"quantization": quantization, "metrics": metrics},
-        )
+        metadata = describe(parts, model.config, files) | {"quantization": quantization}
+        write_json(folder / "metadata.json", metadata)
+        (folder / "MODEL_CARD.md").write_text(_card(parts, metadata), encoding="utf-8")
     sizes = ", ".join(f"{file['name']} {file['bytes'] / 1e6:.1f} MB" for file in files.values())
     logger.info(f"exported for the browser to {output_dir}: {sizes}")
 
@@ -101,30 +110,33 @@ def describe(parts: BrowserExport, config: ModelConfig, files: Mapping[str, Any]
     if parts.shortlist:
         inputs["shortlist"] = parts.shortlist
     return {
-        "src": parts.languages[0],
-        "trg": parts.languages[1],
-        "architecture": {
-            field.name.replace("_", "-"): getattr(config, field.name)
-            for field in dataclasses.fields(config)
-            if field.name not in DROPOUTS
-        },
-        "parameters": sum(rows * columns for rows, columns in parameter_shapes(config).values()),
+        **describe_model(parts.languages, config),
+        "shared-vocabulary": "vocab" in files,
         "bytes": sum(file["bytes"] for file in files.values()),
         "bytes-gzipped": sum(file["gzip"]["bytes"] for file in files.values()),
         "files": files,
         "shortlist": {"first": parts.first, "best": parts.best} if parts.shortlist else None,
         "engine-options": bergamot.OPTIONS,
-        "inputs": {role: {"name": path.name, "sha256": sha256(path)} for role, path in inputs.items()},
-        "versions": {name: importlib.metadata.version(name) for name in ("limbeck", "torch", "sentencepiece")},
+        **parts.figures.to_json(),
+        "provenance": describe_provenance(inputs, parts.config),
     }
 
 
-def _vocabs(parts: BrowserExport, config: ModelConfig) -> tuple[Vocab, Vocab]:
-    loaded = Vocab.load(parts.vocabs[0]), Vocab.load(parts.vocabs[1])
-    for vocab, path, size in zip(loaded, parts.vocabs, config.dim_vocabs, strict=True):
-        if len(vocab) != size:
-            raise UserError(f"{path} has {len(vocab)} pieces, but the model was trained with {size}")
-    return loaded
+def _card(parts: BrowserExport, metadata: Mapping[str, Any]) -> str:
+    items = [
+        card.Item(entry["name"], entry["bytes"], f"{_USES[role]}{', compressed' if entry is file['gzip'] else ''}")
+        for role, file in metadata["files"].items()
+        for entry in (file, file["gzip"])
+    ]
+    found = metadata["quantization"]
+    note = (
+        f"Read back, in the engine's arithmetic, the 8-bit model translates {found['identical-to-float32']} of "
+        f"{found['sentences']} sentences as the float32 one does; chrF between their translations is "
+        f"{found['chrf-between']:.1f}"
+    )
+    if "chrf" in found:
+        note += f", against references {found['chrf']:.1f} (float32: {found['chrf-float32']:.1f})"
+    return card.model_card(metadata, parts.figures, items, [snippets.browser_use(metadata)], f"{note}.")
 
 
 def _copy_vocabs(parts: BrowserExport, folder: Path) -> dict[str, str]:
@@ -173,11 +185,7 @@ def _compress(path: Path) -> dict[str, Any]:
     """Write a gzipped copy, the same bytes every time; the sizes and digests of both."""
     compressed = path.with_name(f"{path.name}.gz")
     compressed.write_bytes(gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
-    return {**_file(path), "gzip": _file(compressed)}
-
-
-def _file(path: Path) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    return {"name": path.name, **describe_file(path), "gzip": {"name": compressed.name, **describe_file(compressed)}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -198,21 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="sentences of the source language to calibrate and compare on, and perhaps their translations",
     )
     parser.add_argument("--shortlist", type=Path, help="lexical shortlist as text: lex.s2t.pruned.zst")
-    parser.add_argument(
-        "--shortlist-first",
-        type=int,
-        default=lexicon.FIRST,
-        help="so many first ids of the target vocabulary are always candidates (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--shortlist-best",
-        type=int,
-        default=lexicon.BEST,
-        help="so many candidates are kept for each source piece (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--metrics", type=Path, nargs="+", action="extend", default=[], help="metrics.json files of its evaluation"
-    )
+    add_shared_arguments(parser)
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args(arguments)
     if len(args.sample) > 2:
@@ -225,7 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shortlist=args.shortlist,
         first=args.shortlist_first,
         best=args.shortlist_best,
-        metrics=args.metrics,
+        figures=Figures.read(args.metrics, args.significance),
+        config=args.config,
     )
     export(parts, args.output_dir)
 

@@ -1,13 +1,13 @@
-"""Put a finished model together: CTranslate2 in two precisions, Marian's format, metadata and a model card.
+"""Put a finished model together for those who use it: CTranslate2 in two precisions, Hugging Face, Marian's format.
 
-With --huggingface also a directory for transformers (needs the extra [huggingface]). Before the folder appears, both
-CTranslate2 models in it are loaded and translate a few pieces, and the float32 one and the one for transformers are
-compared with the model, on --sample where it is given: the log has the figures.
+Beside them come metadata.json and a model card. What an engine cannot compute is left out and named there, with the
+reason: of a recurrent decoder (SSRU) only Marian's format is written. Before the folder appears, what is in it is
+compared with the model, on --sample where it is given: the log has the figures. What is for Hugging Face is compared
+where transformers (the extra [huggingface]) can be imported.
 """
 
 import argparse
 import dataclasses
-import importlib.metadata
 import logging
 import shutil
 from collections.abc import Sequence
@@ -16,15 +16,19 @@ from typing import Any
 
 from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
-from pipeline.common.files import read_json, sha256, write_json
-from pipeline.export.card import model_card
+from pipeline.common.files import write_json
+from pipeline.export import card, snippets
+from pipeline.export.arguments import add_shared_arguments
+from pipeline.export.description import describe_file, describe_model, describe_provenance
+from pipeline.export.scores import Figures
+from pipeline.export.vocabularies import load_vocabs
 from pipeline.model import parity
-from pipeline.model.config import DROPOUTS, ModelConfig
+from pipeline.model.config import ModelConfig
 from pipeline.model.decoding import decoder_yml
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
-from pipeline.model.formats import huggingface, npz
+from pipeline.model.formats import huggingface, lexicon, npz, vocabulary_map
 from pipeline.model.formats.directory import whole_directory
-from pipeline.model.transformer import parameter_shapes
+from pipeline.model.transformer import Transformer
 from pipeline.model.vocab import Vocab
 
 logger = logging.getLogger(__name__)
@@ -36,19 +40,12 @@ EXAMPLE = """example:
 """
 
 FLOAT32, INT8, MARIAN, HUGGINGFACE = "ctranslate2/float32", "ctranslate2/int8", "marian", "huggingface"
-PROBE_PIECES = 4
-_EXAMPLES = {
-    "cs": "Dobrý den!",
-    "de": "Guten Tag!",
-    "en": "Good morning!",
-    "es": "Buenos días.",
-    "fr": "Bonjour !",
-    "it": "Buongiorno!",
-    "nl": "Goedemorgen!",
-    "pl": "Dzień dobry!",
-    "pt": "Bom dia!",
-    "ru": "Доброе утро!",
-    "uk": "Доброго ранку!",
+_CHECKS = {"ctranslate2": ctranslate2_format.check_architecture, "huggingface": huggingface.check_architecture}
+_USES = {
+    INT8: "for CTranslate2, eight bits: the small and fast one",
+    FLOAT32: "for CTranslate2, full precision",
+    HUGGINGFACE: "for transformers; its README says what the plain class of transformers loses",
+    MARIAN: "the trained weights, in Marian's format",
 }
 
 
@@ -57,113 +54,142 @@ class Export:
     """What goes into an export: a model, the directory of its quantized form, vocabularies, languages, and more."""
 
     model: Path
-    quantized: Path
+    quantized: Path | None  # None for a model that CTranslate2 cannot compute, and for no other
     vocabs: tuple[Path, Path]
     languages: tuple[str, str]
-    metrics: Sequence[Path] = ()
+    figures: Figures = dataclasses.field(default_factory=Figures)
     shortlist: Path | None = None
-    huggingface: bool = False
+    first: int = lexicon.FIRST  # pieces of the target vocabulary that every batch has
+    best: int = lexicon.BEST  # candidates of a source piece
     sample: Sequence[Path] = ()  # sentences of the source language, and perhaps their translations
+    config: Path | None = None
 
 
 def export(parts: Export, output_dir: Path) -> None:
     """Write the folder. Raises UserError when the parts do not belong together, or a model does not translate."""
     model = npz.load(parts.model)
-    config = model.config
-    sample = _sample(parts, config)
-    metrics = [read_json(path) for path in parts.metrics]
+    unavailable = find_unavailable(model.config)
+    _check_quantized(parts.quantized, unavailable.get("ctranslate2"))
+    for engine, reason in unavailable.items():
+        logger.warning(f"not exported for {engine}: {reason}")
+    vocabs = load_vocabs(parts.vocabs, model.config)
+    sample = parity.read_sample(vocabs[0], *parts.sample) if parts.sample else parity.random_sample(len(vocabs[0]))
+    metadata = describe(parts, model.config, unavailable)
     with whole_directory(output_dir) as folder:
-        vocab_names = [f"vocab.{language}.spm" for language in parts.languages]
-        for name in (FLOAT32, INT8, MARIAN):
-            (folder / name).mkdir(parents=True)
-            for vocab, vocab_name in zip(parts.vocabs, vocab_names, strict=True):
-                shutil.copyfile(vocab, folder / name / vocab_name)
-        ctranslate2_format.save(model, folder / FLOAT32, parts.vocabs, sample=sample)
-        _copy_quantized(parts.quantized, folder / INT8)
-        _write_marian(parts, folder / MARIAN, vocab_names)
-        if parts.huggingface:
-            huggingface.save(model, folder / HUGGINGFACE, parts.vocabs, parts.languages, sample)
-        for name in (FLOAT32, INT8):
-            check_translates(folder / name, folder / name / vocab_names[0])
-        metadata = describe(folder, parts.languages, config, vocab_names, metrics)
+        if "ctranslate2" not in unavailable:
+            _write_ctranslate2(parts, model, vocabs, folder, sample)
+        _write_marian(parts, folder / MARIAN)
+        if "huggingface" not in unavailable:
+            more = card.more_sections(metadata, parts.figures)
+            huggingface.save(model, folder / HUGGINGFACE, parts.vocabs, parts.languages, sample, more)
+        files = {
+            path.relative_to(folder).as_posix(): describe_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        sizes = {
+            name: sum(entry["bytes"] for path, entry in files.items() if path.startswith(f"{name}/"))
+            for name in _USES
+            if (folder / name).is_dir()
+        }
+        metadata |= {"bytes": sizes, "files": files}
         write_json(folder / "metadata.json", metadata)
-        example = _EXAMPLES.get(parts.languages[0].split("_")[0].split("-")[0], "1, 2, 3")
-        (folder / "MODEL_CARD.md").write_text(model_card(metadata, example), encoding="utf-8")
-    sizes = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in metadata["bytes"].items())
-    logger.info(f"exported to {output_dir}: {sizes}")
+        (folder / "MODEL_CARD.md").write_text(_card(parts, metadata), encoding="utf-8")
+    shown = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
+    logger.info(f"exported to {output_dir}: {shown}")
 
 
-def _sample(parts: Export, config: ModelConfig) -> parity.Sample:
-    if not parts.sample:
-        return parity.random_sample(config.dim_vocabs[0])
-    return parity.read_sample(Vocab.load(parts.vocabs[0]), *parts.sample)
+def find_unavailable(config: ModelConfig) -> dict[str, str]:
+    """The engines that cannot compute an architecture, each with the reason."""
+    reasons = {}
+    for engine, check in _CHECKS.items():
+        try:
+            check(config)
+        except UserError as error:
+            reasons[engine] = str(error)
+    return reasons
 
 
-def _copy_quantized(quantized: Path, target: Path) -> None:
-    if not (quantized / "model.bin").is_file():
+def _check_quantized(quantized: Path | None, reason: str | None) -> None:
+    """Whether there is a quantized model exactly where there can be one."""
+    if quantized is None and reason is None:
+        raise UserError(
+            "--quantized is missing: CTranslate2 can compute this model, so its export has the 8-bit one, which "
+            "pipeline.quantize.quantize writes"
+        )
+    if quantized is not None and reason is not None:
+        raise UserError(f"--quantized {quantized} cannot be of this model, leave it out: {reason}")
+    if quantized is not None and not (quantized / "model.bin").is_file():
         raise UserError(f"{quantized} is not a CTranslate2 model: it has no model.bin")
-    for file in sorted(quantized.iterdir()):
+
+
+def _vocab_names(parts: Export) -> tuple[str, str]:
+    return f"vocab.{parts.languages[0]}.spm", f"vocab.{parts.languages[1]}.spm"
+
+
+def _copy_vocabs(parts: Export, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for vocab, name in zip(parts.vocabs, _vocab_names(parts), strict=True):
+        shutil.copyfile(vocab, target / name)
+
+
+def _write_ctranslate2(
+    parts: Export, model: Transformer, vocabs: tuple[Vocab, Vocab], folder: Path, sample: parity.Sample
+) -> None:
+    """Both precisions, each with its vocabularies, and with the vocabulary map of a shortlist."""
+    ctranslate2_format.save(model, folder / FLOAT32, parts.vocabs, sample=sample)
+    _copy_quantized(parts, folder / INT8)
+    for name in (FLOAT32, INT8):
+        _copy_vocabs(parts, folder / name)
+        if parts.shortlist:
+            target = folder / name / vocabulary_map.NAME
+            vocabulary_map.write(parts.shortlist, vocabs, parts.first, parts.best, target)
+    found = parity.compare(
+        parity.TorchEngine(model), ctranslate2_format.CTranslate2Engine(folder / INT8, vocabs), sample
+    )
+    logger.info(f"CTranslate2 int8 ({parts.quantized}) against torch {found.describe()}")
+    parity.INT8.check(found, f"CTranslate2 int8 ({parts.quantized})")
+
+
+def _copy_quantized(parts: Export, target: Path) -> None:
+    target.mkdir(parents=True)
+    for file in sorted(parts.quantized.iterdir() if parts.quantized else ()):
         if file.is_file() and file.suffix != ".spm":
             shutil.copyfile(file, target / file.name)
 
 
-def _write_marian(parts: Export, target: Path, vocab_names: Sequence[str]) -> None:
+def _write_marian(parts: Export, target: Path) -> None:
+    _copy_vocabs(parts, target)
     shutil.copyfile(parts.model, target / "model.npz")
     if parts.shortlist:
         shutil.copyfile(parts.shortlist, target / parts.shortlist.name)
-    (target / "decoder.yml").write_text(decoder_yml("model.npz", vocab_names, beam_size=1), encoding="utf-8")
+    (target / "decoder.yml").write_text(decoder_yml("model.npz", _vocab_names(parts), beam_size=1), encoding="utf-8")
 
 
-def check_translates(directory: Path, src_vocab: Path) -> None:
-    """Load a CTranslate2 directory and translate a few pieces of its vocabulary. Raises UserError when that fails."""
-    pieces = [piece for piece in Vocab.load(src_vocab).all_pieces if not piece.startswith("<")][:PROBE_PIECES]
-    try:
-        translator = ctranslate2_format.load(directory)
-        results = translator.translate_batch([pieces], beam_size=1, max_decoding_length=20, return_scores=True)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"the model in {directory} does not translate: {error}") from error
-    if not results[0].scores[0] <= 0:
-        raise UserError(f"the model in {directory} does not translate: its scores are no numbers")
-
-
-def describe(
-    folder: Path,
-    languages: tuple[str, str],
-    config: ModelConfig,
-    vocab_names: Sequence[str],
-    metrics: list[Any],
-) -> dict[str, Any]:
-    """The content of metadata.json for the files in a folder."""
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    architecture = {
-        field.name.replace("_", "-"): getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if field.name not in DROPOUTS
-    }
-    hashes = [files[f"{MARIAN}/{name}"]["sha256"] for name in vocab_names]
-    vocabularies = {
-        side: {"file": name, "size": size}
-        for side, name, size in zip(("src", "trg"), vocab_names, config.dim_vocabs, strict=True)
-    }
+def describe(parts: Export, config: ModelConfig, unavailable: dict[str, str]) -> dict[str, Any]:
+    """The content of metadata.json, but for the files."""
+    sides = zip(("src", "trg"), _vocab_names(parts), config.dim_vocabs, strict=True)
+    inputs = {"model": parts.model, "src-vocab": parts.vocabs[0], "trg-vocab": parts.vocabs[1]}
+    if parts.quantized:
+        inputs["quantized"] = parts.quantized / "model.bin"
+    if parts.shortlist:
+        inputs["shortlist"] = parts.shortlist
     return {
-        "src": languages[0],
-        "trg": languages[1],
-        "architecture": architecture,
-        "parameters": sum(rows * columns for rows, columns in parameter_shapes(config).values()),
-        "vocabularies": {**vocabularies, "shared": hashes[0] == hashes[1]},
-        "bytes": {
-            name: sum(entry["bytes"] for path, entry in files.items() if path.startswith(f"{name}/"))
-            for name in (INT8, FLOAT32, MARIAN, HUGGINGFACE)
-            if (folder / name).is_dir()
-        },
-        "files": files,
-        "metrics": metrics,
-        "versions": {name: importlib.metadata.version(name) for name in ("limbeck", "ctranslate2", "torch")},
+        **describe_model(parts.languages, config),
+        "vocabularies": {side: {"file": name, "size": size} for side, name, size in sides},
+        "shared-vocabulary": parts.vocabs[0].read_bytes() == parts.vocabs[1].read_bytes(),
+        "shortlist": {"first": parts.first, "best": parts.best} if parts.shortlist else None,
+        "unavailable": unavailable,
+        **parts.figures.to_json(),
+        "provenance": describe_provenance(inputs, parts.config),
     }
+
+
+def _card(parts: Export, metadata: dict[str, Any]) -> str:
+    uses = [snippets.ctranslate2_use(metadata, bool(parts.shortlist))] if INT8 in metadata["bytes"] else []
+    uses += [snippets.huggingface_use(metadata)] if HUGGINGFACE in metadata["bytes"] else []
+    items = [card.Item(name, size, _USES[name]) for name, size in metadata["bytes"].items()]
+    return card.model_card(metadata, parts.figures, items, [*uses, snippets.marian_use(metadata)])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -171,16 +197,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, required=True, help="model.npz")
-    parser.add_argument("--quantized", type=Path, required=True, help="its directory, as quantize writes it")
+    parser.add_argument(
+        "--quantized",
+        type=Path,
+        help="its directory in eight bits, as quantize writes it; only a model that CTranslate2 cannot compute (SSRU) "
+        "has none",
+    )
     parser.add_argument("--src-vocab", type=Path, required=True, help="vocabulary of the source language (.spm)")
     parser.add_argument("--trg-vocab", type=Path, required=True, help="vocabulary of the target language (.spm)")
     parser.add_argument("--src", required=True, help="source language")
     parser.add_argument("--trg", required=True, help="target language")
-    parser.add_argument("--shortlist", type=Path, help="lexical shortlist to put beside the weights")
-    parser.add_argument(
-        "--metrics", type=Path, nargs="+", action="extend", default=[], help="metrics.json files of its evaluation"
-    )
-    parser.add_argument("--huggingface", action="store_true", help="write a directory for transformers, too")
+    parser.add_argument("--shortlist", type=Path, help="lexical shortlist as text: lex.s2t.pruned.zst")
+    add_shared_arguments(parser)
     parser.add_argument(
         "--sample",
         type=Path,
@@ -198,10 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         quantized=args.quantized,
         vocabs=(args.src_vocab, args.trg_vocab),
         languages=(args.src, args.trg),
-        metrics=args.metrics,
+        figures=Figures.read(args.metrics, args.significance),
         shortlist=args.shortlist,
-        huggingface=args.huggingface,
+        first=args.shortlist_first,
+        best=args.shortlist_best,
         sample=args.sample,
+        config=args.config,
     )
     export(parts, args.output_dir)
 

@@ -70,7 +70,7 @@ def save(
 
 def _specification(model: Transformer, vocabs: tuple[Vocab, Vocab]) -> Any:
     config, arrays = written_out(model)
-    _check_architecture(config)
+    check_architecture(config)
     spec = transformer_spec.TransformerSpec.from_config(
         (config.enc_depth, config.dec_depth),
         config.transformer_heads,
@@ -91,7 +91,8 @@ def _specification(model: Transformer, vocabs: tuple[Vocab, Vocab]) -> Any:
     return spec
 
 
-def _check_architecture(config: ModelConfig) -> None:
+def check_architecture(config: ModelConfig) -> None:
+    """Raise UserError, with the reason, for an architecture that CTranslate2 cannot compute."""
     if config.is_recurrent:
         raise UserError(
             "CTranslate2 cannot compute a recurrent decoder (transformer-decoder-autoreg rnn, dec-cell ssru): torch, "

@@ -5,7 +5,7 @@ modeling_limbeck_marian.py). So a directory written here also carries a class th
 `trust_remote_code=True`; the plain class loads the same weights, and the README says what that costs.
 
 Marian's decoder starts with a zero vector, transformers' with the embedding of the padding piece: a row of zeros after
-the last one, which no translation contains. Needs the extra [huggingface].
+the last one, which no translation contains. Only what compares with transformers needs the extra [huggingface].
 """
 
 import dataclasses
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
+import safetensors.torch
 import torch
 
 from pipeline.common.errors import UserError
@@ -50,15 +52,17 @@ def save(
     vocabs: tuple[Path, Path],
     languages: tuple[str, str] | None = None,
     sample: parity.Sample | None = None,
+    more: str = "",
 ) -> None:
     """Write a directory for `MarianMTModel` and `MarianTokenizer`; `languages` are of the source and the target.
 
-    With a sample both classes are compared with the model, and the figures are logged and go into the README; without
-    one transformers is not needed. The directory appears whole. Raises UserError when transformers cannot express the
-    architecture, the vocabularies do not fit, or the exact class is not exact.
+    With a sample both classes are compared with the model, and the figures are logged and go into the README. Where
+    transformers cannot be imported they are not compared, which is logged and stands in the README. `more` are further
+    sections of the README, as Markdown. The directory appears whole. Raises UserError when transformers cannot express
+    the architecture, the vocabularies do not fit, or the exact class is not exact.
     """
     config, arrays = written_out(model)
-    _check_architecture(config)
+    check_architecture(config)
     loaded = Vocab.load(vocabs[0]), Vocab.load(vocabs[1])
     for vocab, vocab_path, size in zip(loaded, vocabs, config.dim_vocabs, strict=True):
         if len(vocab) != size:
@@ -71,10 +75,16 @@ def save(
         _write_tokenizer(folder, vocabs, loaded, same_pieces and _shares_rows(config), languages)
         source = Path(__file__).with_name(f"{huggingface_check.EXACT_MODULE}.py")
         shutil.copyfile(source, folder / source.name)
-        found = huggingface_check.measure(folder, model, loaded, sample) if sample else None
-        if found:
+        found = None
+        if sample and not huggingface_check.has_transformers():
+            logger.warning(
+                "the directory for transformers was not compared with the model: transformers cannot be imported "
+                "(pip install 'limbeck[huggingface]')"
+            )
+        elif sample:
+            found = huggingface_check.measure(folder, model, loaded, sample)
             logger.info(found.describe())
-        (folder / "README.md").write_text(huggingface_check.readme(config, languages, found), encoding="utf-8")
+        (folder / "README.md").write_text(huggingface_check.readme(config, languages, found, more), encoding="utf-8")
 
 
 def load(path: str | Path) -> Transformer:
@@ -103,7 +113,8 @@ def write_vocabs(path: str | Path, folder: str | Path) -> tuple[Path, Path]:
 # Writing
 
 
-def _check_architecture(config: ModelConfig) -> None:
+def check_architecture(config: ModelConfig) -> None:
+    """Raise UserError, with the reason, for an architecture that transformers' MarianMTModel cannot compute."""
     if config.is_recurrent:
         raise UserError(
             "transformers has no recurrent decoder (transformer-decoder-autoreg rnn, dec-cell ssru): torch, Marian and "
@@ -148,7 +159,6 @@ def _names(config: ModelConfig) -> Iterator[tuple[str, str]]:
 
 
 def _write_weights(config: ModelConfig, arrays: dict[str, Array], path: Path) -> None:
-    safetensors = huggingface_check.extra("safetensors.numpy")
     tensors = {theirs: _turned(arrays[ours]) for ours, theirs in _names(config)}
     rows = max(config.dim_vocabs) + 1  # the padding piece is the last row on both sides
 
@@ -169,7 +179,7 @@ def _write_weights(config: ModelConfig, arrays: dict[str, Array], path: Path) ->
     tensors["final_logits_bias"] = bias
     contiguous = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
     # As bytes: the library's own files are readable by nobody else.
-    path.write_bytes(safetensors.save(contiguous, metadata={"format": "pt"}))
+    path.write_bytes(safetensors.numpy.save(contiguous, metadata={"format": "pt"}))
 
 
 def _turned(array: Array) -> Array:
@@ -351,11 +361,9 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
-            tensors: dict[str, torch.Tensor] = huggingface_check.extra("safetensors.torch").load_file(str(path))
+            tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(str(path))
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
     except Exception as error:  # each library has errors of its own for damaged files
         raise UserError(f"{path} is not a sound file of weights: {error}") from error
     return tensors

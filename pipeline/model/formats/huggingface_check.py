@@ -32,6 +32,15 @@ def extra(module: str) -> Any:
         ) from error
 
 
+def has_transformers() -> bool:
+    """Whether transformers, of the extra [huggingface], can be imported."""
+    try:
+        importlib.import_module("transformers")
+    except ImportError:
+        return False
+    return True
+
+
 class HuggingFaceEngine:
     """A directory, in the class of transformers or, with `exact`, in the one that is written beside the weights.
 
@@ -180,11 +189,11 @@ epsilon of layer normalisation (1e-5, not 1e-6), which are not part of the weigh
 
 `MarianTokenizer` gives the ids that the model was trained with, but for two kinds of text: `</s>`, `<unk>` and `<pad>`
 spelt out in a sentence become those pieces, and a sentence that begins with `>>…<<` loses that as a language tag.
-"""
+{more}"""
 
 
-def readme(config: ModelConfig, languages: tuple[str, str] | None, measured: Measured | None) -> str:
-    """The directory's README, with the figures of `measure`."""
+def readme(config: ModelConfig, languages: tuple[str, str] | None, measured: Measured | None, more: str = "") -> str:
+    """The directory's README, which is its model card, with the figures of `measure` and further sections."""
     codes = "".join(f"- {code}\n" for code in languages or ())
     front = "---\nlibrary_name: transformers\npipeline_tag: translation\n"
     figures = "".join(f"- {line}\n" for line in measured.describe().split("\n")) if measured else "It was not measured."
@@ -198,4 +207,5 @@ def readme(config: ModelConfig, languages: tuple[str, str] | None, measured: Mea
         exact_class=EXACT_CLASS,
         exact_module=EXACT_MODULE,
         measured=figures.rstrip(),
+        more=f"\n{more.strip()}\n" if more else "",
     )

@@ -3,10 +3,20 @@
 import gzip
 import hashlib
 import json
+import os
+import queue
+import re
 import shutil
+import signal
+import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tiny_model import tiny_files, tiny_model, tiny_vocab, toy_pairs, vocab_bytes, write_tiny
+from browser_engine import needs_engine
+from reports import STUDENT
+from tiny_model import tiny_files, tiny_model, tiny_vocab, toy_pairs, trained_files, vocab_bytes, write_tiny
 
 from pipeline.common.errors import UserError
 from pipeline.common.files import write_json, write_lines
@@ -30,7 +40,7 @@ def flags(tmp_path):
         for source in range(2, 400):
             for target in range(2, 90):
                 file.write(f"{piece[(source + target) % 398 + 2]} {piece[source]} {1 / target:.8f}")
-    write_json(tmp_path / "dev.metrics.json", {"name": "student", "chrf": {"score": 54.3}})
+    write_json(tmp_path / "dev.metrics.json", STUDENT)
     return {
         "--model": str(model),
         "--src-vocab": str(vocab),
@@ -60,7 +70,7 @@ def test_everything_is_there_and_described(tmp_path, flags, caplog):
         "lex": "lex.50.50.ende.s2t.bin",
     }
     found = {path.name for path in folder.iterdir()}
-    assert found == {"metadata.json", *roles.values(), *(f"{name}.gz" for name in roles.values())}
+    assert found == {"metadata.json", "MODEL_CARD.md", *roles.values(), *(f"{name}.gz" for name in roles.values())}
     metadata = json.loads((folder / "metadata.json").read_text())
     assert {role: file["name"] for role, file in metadata["files"].items()} == roles
     for file in metadata["files"].values():
@@ -73,8 +83,10 @@ def test_everything_is_there_and_described(tmp_path, flags, caplog):
     assert (metadata["src"], metadata["trg"]) == ("en", "de")
     assert metadata["architecture"]["dim-emb"] == 32 and metadata["parameters"] > 400 * 32
     assert metadata["engine-options"]["gemm-precision"] == "int8shiftAlphaAll"
-    assert metadata["metrics"] == [{"name": "student", "chrf": {"score": 54.3}}]
-    assert metadata["inputs"]["model"]["sha256"] == hashlib.sha256(tiny_files()[0].read_bytes()).hexdigest()
+    assert metadata["metrics"] == [STUDENT]
+    assert (
+        metadata["provenance"]["inputs"]["model"]["sha256"] == hashlib.sha256(tiny_files()[0].read_bytes()).hexdigest()
+    )
     quantization = metadata["quantization"]
     assert quantization["sentences"] == 12 and 0 < quantization["mean-log-probability-difference"] < 0.25
     assert 0 < quantization["chrf-between"] <= 100 and quantization["chrf"] >= 0
@@ -83,6 +95,57 @@ def test_everything_is_there_and_described(tmp_path, flags, caplog):
     sources = read_sample(tiny_vocab(), tmp_path / "dev.en").sources
     assert bergamot.load_alphas(folder / roles["model"]) == pytest.approx(calibrate(model, sources))
     assert len(lexicon.read(folder / roles["lex"]).of(10)) == 50
+
+
+def test_the_card_tells_files_and_scores(tmp_path, flags):
+    (tmp_path / "config.json").write_text('{"experiment": {"name": "toy"}}')
+    run(flags, "--metrics", str(tmp_path / "dev.metrics.json"), "--config", str(tmp_path / "config.json"))
+    card = (tmp_path / "browser/MODEL_CARD.md").read_text()
+    size = (tmp_path / "browser/model.ende.intgemm.alphas.bin").stat().st_size
+    assert f"| `model.ende.intgemm.alphas.bin` | the model in eight bits | {size / 1e6:.1f} MB |" in card
+    assert "| gettext_toy | student | ctranslate2 float32 | 58.5 |" in card
+    assert re.search(r"translates \d+ of 12 sentences as the float32 one does; chrF between", card)
+    assert "of the experiment toy" in card
+
+
+@pytest.mark.slow
+def test_the_page_in_the_card_translates(tmp_path, flags):
+    installed = needs_engine()
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium to open the card's page in")
+    model, vocab = trained_files()
+    run({**flags, "--model": str(model), "--src-vocab": str(vocab), "--trg-vocab": str(vocab)})
+    folder = tmp_path / "browser"
+    (page,) = re.findall(r"```html\n(.*?)```", (folder / "MODEL_CARD.md").read_text(), re.DOTALL)
+    tell = 'await fetch("/answer", { method: "POST", body: document.querySelector("p").textContent });'
+    (folder / "translate.html").write_text(page.replace("</script>", f"{tell}\n</script>"))
+    (folder / "node_modules").symlink_to(installed / "node_modules")
+    answers: queue.Queue[str] = queue.Queue()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_POST(self) -> None:
+            answers.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flags_of_chromium = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    url = f"http://127.0.0.1:{server.server_port}/translate.html"
+    with (tmp_path / "chromium.log").open("w") as log:
+        command = [chromium, *flags_of_chromium, url]
+        browser = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        assert answers.get(timeout=60).strip(" …")
+    finally:
+        os.killpg(browser.pid, signal.SIGTERM)
+        browser.wait()
+        server.shutdown()
+        server.server_close()
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, flags):

@@ -244,8 +244,17 @@ def test_an_exact_class_that_is_not_is_an_error(tmp_path, monkeypatch):
     assert not (tmp_path / "model").exists()
 
 
-def test_without_the_extra_there_is_a_sentence(tmp_path, monkeypatch):
+def test_without_transformers_it_is_written_but_not_compared(tmp_path, monkeypatch, caplog):
     vocab = tiny_files()[1]
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    huggingface.save(trained_model(), tmp_path / "model", (vocab, vocab), sample=toy_sample(4), more="## More\n\nText.")
+    assert "was not compared with the model: transformers cannot be imported" in caplog.text
+    readme = (tmp_path / "model/README.md").read_text()
+    assert "It was not measured." in readme and readme.endswith("\n## More\n\nText.\n")
     with pytest.raises(UserError, match=r"pip install 'limbeck\[huggingface\]'"):
-        huggingface.save(tiny_model(), tmp_path / "model", (vocab, vocab))
+        huggingface_check.HuggingFaceEngine(tmp_path / "model", exact=False)
+    monkeypatch.undo()
+    engine = huggingface_check.HuggingFaceEngine(tmp_path / "model", exact=True)
+    sample = toy_sample(4)
+    found = parity.compare(parity.TorchEngine(trained_model()), engine, sample)
+    assert found.same_greedy == found.sentences
