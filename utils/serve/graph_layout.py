@@ -4,6 +4,7 @@ The rows are those of a layered drawing (Sugiyama): a line that crosses a row ha
 are ordered so that few lines cross. The browser gives boxes their sizes and draws the lines (static/graph.js).
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def _ordered(rows: list[list[str]], lines: list[Line]) -> tuple[tuple[str, ...],
     lower: dict[str, list[str]] = defaultdict(list)
     for line in lines:
         if not line.implied:
-            for above, below in zip(line.path, line.path[1:], strict=False):
+            for above, below in itertools.pairwise(line.path):
                 lower[above].append(below)
                 upper[below].append(above)
 
@@ -167,8 +168,8 @@ def _ordered(rows: list[list[str]], lines: list[Line]) -> tuple[tuple[str, ...],
         row.sort(key=lambda key: means[key])
 
     for _ in range(_SWEEPS):
-        for above, row in zip(rows, rows[1:], strict=False):
+        for above, row in itertools.pairwise(rows):
             sort(row, upper, above)
-        for row, below in zip(rows[-2::-1], rows[:0:-1], strict=False):
+        for below, row in itertools.pairwise(reversed(rows)):
             sort(row, lower, below)
     return tuple(map(tuple, rows))

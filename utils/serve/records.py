@@ -1,24 +1,29 @@
 """What a runs folder knows, for the pages: read in a thread of its own, so that no page waits for another's disk."""
 
 import asyncio
+import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from limbeck_engines import engine_class
 from limbeck_engines.artifacts import Layout
-from limbeck_engines.base import FAILED, REUSED, RUNNING, Engine
-from limbeck_engines.local import GroupStatus, LocalEngine
+from limbeck_engines.base import Engine, GroupStatus
 from limbeck_engines.store import GroupRow, Store, TaskRow
+from limbeck_engines.task import FAILED, REUSED, RUNNING, SKIPPED
 from pipeline.common.errors import UserError
 from utils.serve.graph_layout import Drawing, draw
+
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
 _FRAMES = 16  # groups whose graphs are kept
+_STATUSES = 256  # groups whose states are kept
 _STALE = 5.0  # seconds after which a group is looked at again though nothing was written: its engine may have died
 
 
@@ -52,6 +57,8 @@ class Session:
         self._engines: dict[str, Engine] = {}
         self._frames: OrderedDict[str, Frame] = OrderedDict()
         self._statuses: dict[str, tuple[int, float, GroupStatus]] = {}
+        self._asked: dict[str, Future[GroupStatus]] = {}
+        self._askers = ThreadPoolExecutor(2, thread_name_prefix="engines")
 
     @property
     def is_empty(self) -> bool:
@@ -67,28 +74,40 @@ class Session:
             self._store = Store(self.runs)
         return self._store
 
-    def engine(self, group: GroupRow) -> LocalEngine:
-        """The engine that a group runs on."""
-        engine = self._engines.get("local")
-        if engine is None:
-            engine = self._engines["local"] = LocalEngine(self.runs)
-        assert isinstance(engine, LocalEngine)
-        return engine
+    def engine(self, group: GroupRow) -> Engine:
+        """The engine that a group was handed to."""
+        if group.engine not in self._engines:
+            self._engines[group.engine] = engine_class(group.engine)(self.layout.root)
+        return self._engines[group.engine]
 
-    def engine_of(self, task: TaskRow) -> LocalEngine:
+    def engine_of(self, task: TaskRow) -> Engine:
         return self.engine(self.store.group(task.group_id))
 
     def status(self, group_id: str) -> GroupStatus:
-        """A group and its tasks as they stand now. Raises UserError when there is no such group."""
+        """A group and its tasks as they stand now. Raises UserError when there is no such group.
+
+        Engines that have to ask elsewhere are asked in another thread: until they answer, what is known stands.
+        """
         version, now = self.store.data_version(), time.monotonic()
         known = self._statuses.get(group_id)
         if known and known[0] == version and now - known[1] < _STALE:
             return known[2]
-        status: GroupStatus = self.engine(self.store.group(group_id)).status(group_id)
-        if len(self._statuses) > _FRAMES:
+        group = self.store.group(group_id)
+        engine = self.engine(group)
+        status = engine.status(group_id) if engine.attended else self._ask_elsewhere(group)
+        if len(self._statuses) > _STATUSES:
             self._statuses.clear()
         self._statuses[group_id] = (version, now, status)
         return status
+
+    def _ask_elsewhere(self, group: GroupRow) -> GroupStatus:
+        asked = self._asked.get(group.group_id)
+        if asked is None or asked.done():
+            if asked is not None and (error := asked.exception()):
+                logger.warning(f"the engine of {group.name} ({group.group_id}) does not answer: {error}")
+            self._asked[group.group_id] = self._askers.submit(_ask_engine, self.runs, group)
+        rows = self.store.tasks(group.group_id)
+        return GroupStatus(self.store.group(group.group_id), rows, Counter(row.state for row in rows))
 
     def frame(self, group_id: str) -> Frame:
         """A group's graph. Raises UserError when there is no such group."""
@@ -110,8 +129,13 @@ class Session:
         return frame
 
 
+def _ask_engine(runs: Path, group: GroupRow) -> GroupStatus:
+    """Let an engine bring the record up to date. Called in a thread of its own, with a store of its own."""
+    return engine_class(group.engine)(runs).status(group.group_id)
+
+
 class Records:
-    """Asks a session's questions in its thread. `runs` is None where only a model is tried."""
+    """Asks a session's questions in its thread."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
@@ -152,5 +176,5 @@ def counts_of(status: GroupStatus) -> Counter[str]:
 
 def failures(status: GroupStatus) -> list[tuple[TaskRow, int]]:
     """The failed tasks, and how many were skipped because of each."""
-    skipped = Counter(row.reason for row in status.tasks if row.state == "skipped")
+    skipped = Counter(row.reason for row in status.tasks if row.state == SKIPPED)
     return [(row, skipped[row.label]) for row in status.tasks if row.state == FAILED]

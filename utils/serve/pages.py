@@ -1,0 +1,81 @@
+"""What all pages share: the application's parts, templates, and how figures are written for people."""
+
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from aiohttp import web
+from markupsafe import Markup
+
+from limbeck_engines.task import STATES
+from pipeline.common.progress import format_duration
+from pipeline.evaluate.page_table import human_bytes
+from utils.serve.records import Records
+from utils.serve.resources import Sampler
+from utils.serve.security import Access
+
+HERE = Path(__file__).parent
+
+ACCESS = web.AppKey("access", Access)
+RECORDS = web.AppKey("records", Records)
+SAMPLER = web.AppKey("sampler", Sampler)
+TEMPLATES = web.AppKey("templates", jinja2.Environment)
+TRY_NAME = web.AppKey("try-name", str)  # what the model is called that can be tried; empty: none
+
+
+def templates() -> jinja2.Environment:
+    """All that is put into a page is escaped, unless it is Markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": _duration, "moment": _moment, "bytes": human_bytes, "path": _path}
+    environment.globals |= {"bar": bar, "states": STATES}
+    return environment
+
+
+def render(request: web.Request, template: str, **values: Any) -> str:
+    """A template's text; it also sees `request` and whether there is a model to try."""
+    found = request.app[TEMPLATES].get_template(template)
+    return found.render(request=request, has_runs=RECORDS in request.app, tried=request.app.get(TRY_NAME, ""), **values)
+
+
+def page(request: web.Request, template: str, **values: Any) -> web.Response:
+    return web.Response(text=render(request, template, **values), content_type="text/html")
+
+
+def bar(counts: dict[str, int]) -> Markup:
+    """A bar of the states of tasks, as wide as there are tasks of each. No style sheet can do that without scripts."""
+    total = max(1, sum(counts.values()))
+    parts, left = [], 0.0
+    for state in STATES:
+        width = 100 * counts.get(state, 0) / total
+        if width:
+            parts.append(
+                Markup('<rect class="{}" x="{}" width="{}" height="1"></rect>').format(
+                    f"fill-{state}", f"{left:.3f}", f"{width:.3f}"
+                )
+            )
+        left += width
+    return Markup('<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">{}</svg>').format(
+        Markup("").join(parts)
+    )
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else format_duration(max(0.0, seconds))
+
+
+def _moment(seconds: float | None) -> str:
+    """Seconds since the epoch in the server's time."""
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _path(text: str) -> str:
+    """Text as one part of a URL's path."""
+    return quote(text, safe="")
