@@ -98,6 +98,21 @@ def test_the_browsers_engine_is_evaluated_where_asked_for(make_config: Any) -> N
     assert label not in generate_graph(make_config()).tasks
 
 
+@pytest.mark.parametrize(
+    ("target", "evaluation"),
+    [("ctranslate2", "evaluate-quantized"), ("browser", "evaluate-browser")],
+)
+def test_what_fine_tuning_gained_is_told_by_the_student_without_it(
+    make_config: Any, target: str, evaluation: str
+) -> None:
+    graph = generate_graph(make_config(experiment={"quantization-target": target, "evaluation": {"browser": True}}))
+    without = graph.tasks[f"{evaluation}-unfinetuned-gettext-test-en-de"]
+    assert without.label in graph.tasks["evaluate-significance-gettext-test-en-de"].dependencies.values()
+    made = graph.tasks[next(label for label in without.dependencies.values() if "unfinetuned" in label)]
+    assert "distillation-student-model-train-en-de" in made.dependencies.values()
+    assert "distillation-student-model-finetune-en-de" not in made.dependencies.values()
+
+
 def test_what_is_asked_for_is_published(make_config: Any) -> None:
     wanted = {"url": "s3://models/", "artifacts": ["export", "report", "vocab", "teacher"]}
     graph = generate_graph(
