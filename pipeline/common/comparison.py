@@ -7,6 +7,7 @@ from typing import Any
 
 Metrics = dict[str, Any]
 
+_UNFINETUNED = "-unfinetuned"  # ends the name of a student that was quantized without it
 _AUGMENTED = re.compile(r"([^_]+)_aug-([a-z-]+)_(.+)")
 
 
@@ -45,11 +46,16 @@ class TestSet:
     def steps(self) -> Iterator[tuple[Metrics, Metrics]]:
         """Pairs of old and new: teacher to student, on to the fine-tuned and to every 8-bit one; from end to end last.
 
-        8-bit students come from the fine-tuned student where there is one.
+        8-bit students come from the fine-tuned student where there is one, and are compared with themselves without
+        fine-tuning where that was evaluated.
         """
         teacher, student, finetuned, final = self.teacher(), self.student(), self.finetuned(), self.final()
         pairs = [(teacher, student), (student, finetuned)]
         pairs += [(finetuned or student, entry) for entry in self.metrics if role(entry) == "quantized"]
+        for without in (entry for entry in self.metrics if role(entry) == "unfinetuned"):
+            name = str(without["name"]).removesuffix(_UNFINETUNED)
+            pairs.append((student, without))
+            pairs.append((without, next((entry for entry in self.metrics if entry["name"] == name), None)))
         pairs.append((teacher, final if final is not student else None))
         for old, new in pairs:
             if old is not None and new is not None:
@@ -69,10 +75,13 @@ class TestSet:
 
 
 def role(entry: Metrics) -> str:
-    """`teacher`, `student`, `finetuned`, `quantized`, `backward` or `other`, by a model's name and engine."""
+    """`teacher`, `student`, `finetuned`, `quantized`, `unfinetuned` (and quantized), `backward` or `other`, by a
+    model's name and engine."""
     name = str(entry["name"])
     if name.startswith("student"):
-        if "int8" in f"{name} {entry.get('engine', '')}":
+        if name.endswith(_UNFINETUNED):
+            return "unfinetuned"
+        if "browser" in name or "int8" in f"{name} {entry.get('engine', '')}":
             return "quantized"
         return "finetuned" if "finetune" in name else "student"
     return next((known for known in ("teacher", "backward") if name.startswith(known)), "other")

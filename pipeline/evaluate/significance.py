@@ -26,7 +26,15 @@ from pipeline.evaluate.scoring import bleu_metric
 SAMPLES = 1000
 SEED = 12345  # sacreBLEU's own
 CONFIDENCE = 0.95
-ORDER = ("teacher", "other", "backward", "student", "finetuned", "quantized")  # what a later one is compared with first
+ORDER = (
+    "teacher",
+    "other",
+    "backward",
+    "student",
+    "finetuned",
+    "unfinetuned",
+    "quantized",
+)  # what a later one is compared with first
 _INDICES_AT_ONCE = 10_000_000
 
 EXAMPLE = """example:
