@@ -7,6 +7,7 @@ A run is complete exactly when its `artifacts` folder exists: it gets that name 
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -113,24 +114,24 @@ def _link(source: Path, target: Path) -> None:
         target.symlink_to(source)
 
 
-def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any]) -> None:
-    """Turn what a finished task left in `run`/work into its artifacts, by one rename.
+def publish(run: Path, outputs: list[dict[str, Any]], description: dict[str, Any], work: Path | None = None) -> None:
+    """Turn what a finished task left in its folder (`work`, by default `run`/work) into its artifacts, by one rename.
 
     `outputs` is `payload.artifacts`; `description` goes into the manifest beside what `_describe` says of every file.
     Files become read-only, since the inputs of other tasks are links to them, and their content is on disk before the
     rename. What a power cut may still take back are the newest names; `find_damage` sees that.
     Raises ArtifactError on an output that is missing, that is neither a file nor a folder, or on damaged text.
     """
-    partial = run / "artifacts.partial"
+    work, partial = work or run / "work", run / "artifacts.partial"
     partial.mkdir()
     for output in outputs:
-        source, target = run / "work" / output["path"], partial / output["name"]
+        source, target = work / output["path"], partial / output["name"]
         if not (source.is_dir() if output.get("type") == "directory" else source.is_file()):
             if output.get("optional"):
                 continue
             raise ArtifactError(f"the task ended well but left no {output['path']}, which it was to make")
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
+        shutil.move(source, target)
     files = {}
     for path in sorted(partial.rglob("*")):
         name = path.relative_to(partial).as_posix()

@@ -2,14 +2,13 @@
 
 import asyncio
 import errno
-import json
 import os
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +19,8 @@ from limbeck_engines.processes import Process
 from limbeck_engines.task import Task
 from pipeline.common.progress import format_duration
 
+# Variables that name files about the run that a task is of: seconds of each stage so far, the training config.
+ABOUT_RUN = {"LIMBECK_DURATIONS": "durations.json", "LIMBECK_CONFIG": "training-config.yml"}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -35,13 +36,28 @@ class Outcome:
 class Attempt:
     """Run number `number` of a task, with the processors and GPUs that it was given."""
 
-    def __init__(self, task: Task, number: int, layout: Layout, cpus: int, gpus: list[str], grace: float) -> None:
+    def __init__(
+        self,
+        task: Task,
+        number: int,
+        layout: Layout,
+        cpus: int,
+        gpus: list[str],
+        grace: float,
+        work: Path | None = None,
+        limit: float | None = None,
+    ) -> None:
+        """`grace`: seconds between SIGTERM and SIGKILL. `work`: the task's folder while it runs, by default inside of
+        the run's. `limit`: seconds that are left of its maxRunTime, by default all.
+        """
         self.task, self.number = task, number
         self.folder = layout.run(task.task_id, number)
+        self.work = work or self.folder / "work"
         self.log = self.folder / "live.log"
         self.started = time.time()
         self.stopped = False  # by the engine; not by itself and not for taking too long
         self._layout, self._cpus, self._gpus, self._grace = layout, max(1, cpus), gpus, grace
+        self._limit = task.payload.get("maxRunTime") if limit is None else limit
         self._ending = False
         self._timed_out = False
         self._process: Process | None = None
@@ -51,20 +67,20 @@ class Attempt:
         self,
         artifacts_of: Callable[[str], tuple[str, Path] | None],
         start: Callable[[list[str], Path, dict[str, str], int], Process],
-        durations: Callable[[], Mapping[str, float]] = dict,
+        about_run: Callable[[str], str] | None = None,
     ) -> Outcome:
         """Run the task to its end.
 
         `artifacts_of` gives a task's label and artifacts folder; `start` starts a command, with its working folder,
-        environment and the descriptor that its output goes to; `durations` gives the seconds that the finished tasks
-        of each stage of the run took, for a task that wants to know.
+        environment and the descriptor that its output goes to; `about_run` gives the content of one of
+        the files about the run as a whole (ABOUT_RUN), for a task whose command names it.
         Raises OSError when the disk is full, which is not the task's fault.
         """
         self.folder.mkdir(parents=True)
         with self.log.open("ab", buffering=0) as log:
             try:
                 self._write(log, f"{self.task.label} ({self.task.task_id}), run {self.number}")
-                outcome = await self._run(log, artifacts_of, start, durations)
+                outcome = await self._run(log, artifacts_of, start, about_run)
             except ArtifactError as error:
                 outcome = Outcome(None, str(error))
             except OSError as error:
@@ -83,9 +99,9 @@ class Attempt:
         log: BinaryIO,
         artifacts_of: Callable[[str], tuple[str, Path] | None],
         start: Callable[[list[str], Path, dict[str, str], int], Process],
-        durations: Callable[[], Mapping[str, float]],
+        about_run: Callable[[str], str] | None,
     ) -> Outcome:
-        work = self.folder / "work"
+        work = self.work
         (work / "artifacts").mkdir(parents=True)
         fetches = self.task.payload.get("env", {}).get("MOZ_FETCHES")
         if fetches:
@@ -94,10 +110,11 @@ class Attempt:
         environment = self._environment(work)
         if self.task.commands:
             Path(environment["LIMBECK_CHECKPOINTS"]).mkdir(parents=True, exist_ok=True)
-        if any("LIMBECK_DURATIONS" in word for command in self.task.commands for word in command):
-            Path(environment["LIMBECK_DURATIONS"]).write_text(json.dumps(dict(durations())), encoding="utf-8")
-        if limit := self.task.payload.get("maxRunTime"):
-            self._timers.append(asyncio.get_running_loop().call_later(limit, self._time_out))
+        for name in ABOUT_RUN:
+            if about_run and any(name in word for command in self.task.commands for word in command):
+                Path(environment[name]).write_text(about_run(name), encoding="utf-8")
+        if self._limit:
+            self._timers.append(asyncio.get_running_loop().call_later(self._limit, self._time_out))
         for command in self.task.commands:
             self._write(log, f"$ {shlex.join(command)}")
             if self._ending:
@@ -121,9 +138,9 @@ class Attempt:
         }
         if outputs:
             # Hashing large files must not hold up the other tasks.
-            await asyncio.to_thread(publish, self.folder, outputs, description)
+            await asyncio.to_thread(publish, self.folder, outputs, description, work)
         else:
-            publish(self.folder, outputs, description)
+            publish(self.folder, outputs, description, work)
         return Outcome(0, None)
 
     def _failure(self, exit_code: int) -> Outcome:
@@ -149,7 +166,7 @@ class Attempt:
             "LIMBECK_CPUS": str(self._cpus),
             "CUDA_VISIBLE_DEVICES": ",".join(self._gpus),
             "LIMBECK_CHECKPOINTS": str(self._layout.checkpoints(self.task.digest)),
-            "LIMBECK_DURATIONS": str(work / "durations.json"),
+            **{name: str(work / file) for name, file in ABOUT_RUN.items()},
             "TASK_WORKDIR": str(work),
             "MOZ_FETCHES_DIR": str(work / "fetches"),
             "TASK_ID": self.task.task_id,
@@ -163,9 +180,10 @@ class Attempt:
         self._timed_out = True
         self._end()
 
-    def stop(self) -> None:
-        """Ask the task to end: SIGTERM now, SIGKILL when the time of grace is over."""
+    def stop(self, grace: float | None = None) -> None:
+        """Ask the task to end: SIGTERM now, SIGKILL when the time of grace (by default its own) is over."""
         self.stopped = True
+        self._grace = self._grace if grace is None else grace
         self._end()
 
     def kill(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import signal
 import sqlite3
@@ -155,7 +156,7 @@ class Execution:
 
     def _reuse(self, task: Task) -> bool:
         """Take another task's artifacts if one of the same digest was completed since this group was submitted."""
-        stale = self._store.running(task.digest)
+        stale = [row for row in self._store.running(task.digest) if self._store.group(row.group_id).engine == "local"]
         if stale:  # with the digest's lock in our hands, whoever ran these is dead
             recover(self._store, stale)
         done_by = self._store.lookup(task.digest, since=self._group.created)
@@ -187,7 +188,7 @@ class Execution:
                 self._store.update_task(task_id, pid=process.pid, pid_started=process.created)
                 return process
 
-            outcome = await attempt.run(self._artifacts_of, start, self._durations)
+            outcome = await attempt.run(self._artifacts_of, start, self._about_run)
             await self._finish(attempt, outcome)
         except Exception as error:
             self._halt(error)
@@ -250,8 +251,10 @@ class Execution:
         row = self._store.resolve(task_id)
         return (row.label, self._layout.run(row.task_id, row.run or 0) / "artifacts") if row else None
 
-    def _durations(self) -> dict[str, float]:
-        return self._store.durations(self._group.group_id)
+    def _about_run(self, name: str) -> str:
+        if name == "LIMBECK_DURATIONS":
+            return json.dumps(self._store.durations(self._group.group_id))
+        return self._group.config
 
     # Stopping
 

@@ -16,9 +16,16 @@ def group_lock_path(store: Store, group_id: str) -> Path:
 
 
 def recover_dead_groups(store: Store) -> None:
-    """Recover the groups that are recorded as running while no engine holds their lock."""
+    """Recover the groups that are recorded as running while no engine holds their lock.
+
+    Those of other engines than the local one go on without a process that holds one.
+    """
     for group in store.groups():
-        if group.state == RUNNING and (lock := FileLock.acquire(group_lock_path(store, group.group_id))):
+        if (
+            group.engine == "local"
+            and group.state == RUNNING
+            and (lock := FileLock.acquire(group_lock_path(store, group.group_id)))
+        ):
             try:
                 recover(store, [row for row in store.tasks(group.group_id) if row.state == RUNNING])
                 store.update_group(group.group_id, state=INTERRUPTED)

@@ -42,19 +42,31 @@ class RunsFolderEngine(Engine):
         return self.store.layout.run(row.task_id, row.run) / "live.log"
 
     def log_lines(self, task_id: str, follow: bool = False) -> Iterator[str]:
-        path, group_id = self.log_path(task_id), self.store.task(task_id).group_id
-        with path.open("rb") as log:
-            while True:
-                # Asked before the rest is read: what a task writes last is not missed.
-                going_on = follow and self._state(group_id, task_id) in (PENDING, RUNNING)
-                while line := log.readline():
-                    if going_on and not line.endswith(b"\n"):
-                        log.seek(-len(line), os.SEEK_CUR)
+        path = self.log_path(task_id)
+        while path is not None:
+            with path.open("rb") as log:
+                while True:
+                    # Asked before the rest is read: what a task writes last is not missed.
+                    going_on = follow and self._goes_on(task_id)
+                    later = self._later_log(task_id, path)
+                    while line := log.readline():
+                        if going_on and later is None and not line.endswith(b"\n"):
+                            log.seek(-len(line), os.SEEK_CUR)
+                            break
+                        yield line.decode("utf-8", errors="replace")
+                    if later is not None or not going_on:
                         break
-                    yield line.decode("utf-8", errors="replace")
-                if not going_on:
-                    return
-                time.sleep(_LOOK_AGAIN)
+                    time.sleep(_LOOK_AGAIN)
+            path = later if follow else None
+
+    def _later_log(self, task_id: str, path: Path) -> Path | None:
+        """The log of a run that began after the one with this log, if any has."""
+        newest = self.log_path(task_id)
+        return None if newest == path or not newest.exists() else newest
+
+    def _goes_on(self, task_id: str) -> bool:
+        """Whether a task may still write into its log."""
+        return self._state(self.store.task(task_id).group_id, task_id) in (PENDING, RUNNING)
 
     def _state(self, group_id: str, task_id: str) -> str:
         return next(row.state for row in self.status(group_id).tasks if row.task_id == task_id)

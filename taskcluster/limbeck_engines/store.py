@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck_engines.artifacts import Layout, find_damage
+from limbeck_engines.file_systems import file_system_type, is_network_file_system
 from limbeck_engines.task import COMPLETED, PENDING, REUSED, RUNNING, Resources, Task
 from pipeline.common.errors import UserError
 
@@ -112,8 +113,10 @@ class Store:
         self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            # The write-ahead log is shared memory, which processes on several machines do not have.
+            shared = is_network_file_system(file_system_type(self.layout.root))
+            self._connection.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if shared else 'NORMAL'}")
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if version < _VERSION:
                 with self.transaction():
