@@ -25,4 +25,6 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         ("--significance", "significance.json files of those models"),
     ):
         parser.add_argument(flag, type=Path, nargs="+", action="extend", default=[], metavar="FILE", help=what)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the training config (YAML), for metadata.json")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the training config (YAML), for metadata.json; left out if absent"
+    )

@@ -44,7 +44,7 @@ def describe_provenance(inputs: Mapping[str, Path], config: Path | None) -> dict
     return {
         "inputs": {role: {"name": path.name, "sha256": sha256(path)} for role, path in inputs.items()},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "config": read_config(config) if config else None,
+        "config": read_config(config) if config and config.exists() else None,
     }
 
 

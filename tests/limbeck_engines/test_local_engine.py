@@ -457,14 +457,15 @@ def test_inputs_are_links_and_read_only(tmp_path: Path) -> None:
     assert engine.artifact_path("first", f"{BUILD}/model/weights").stat().st_nlink == 1
 
 
-def test_a_task_that_asks_learns_how_long_the_stages_before_it_took(tmp_path: Path) -> None:
+def test_a_task_that_asks_learns_of_the_run_that_it_is_of(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     first = make_task("first", "sleep 0.2; echo one > artifacts/out")
     engine.submit("g1", "earlier", [first], "")
     assert engine.run("g1").succeeded
-    report = make_task("report", 'cp "$LIMBECK_DURATIONS" artifacts/out', (first,))
-    engine.submit("g2", "later", [report], "")
+    report = make_task("report", 'cp "$LIMBECK_DURATIONS" artifacts/out; cp "$LIMBECK_CONFIG" artifacts/', (first,))
+    engine.submit("g2", "later", [report], "experiment: {}\n")
     assert engine.run("g2").succeeded
     durations = json.loads(engine.artifact_path("report", f"{BUILD}/out").read_text())
     assert list(durations) == ["first"]
     assert durations["first"] > 0.2
+    assert engine.artifact_path("report", f"{BUILD}/training-config.yml").read_text() == "experiment: {}\n"
