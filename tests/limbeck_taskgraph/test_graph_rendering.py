@@ -98,6 +98,18 @@ def test_the_browsers_engine_is_evaluated_where_asked_for(make_config: Any) -> N
     assert label not in generate_graph(make_config()).tasks
 
 
+def test_students_are_evaluated_with_the_shortlist_where_asked_for(make_config: Any) -> None:
+    wanted = {"shortlist": {"first": 20, "best": 30}, "evaluation": {"shortlist": True}}
+    graph, plain = generate_graph(make_config(experiment=wanted)), generate_graph(make_config())
+    for label in ("evaluate-student-gettext-test-en-de", "evaluate-quantized-gettext-test-en-de"):
+        command = graph.tasks[label].task["payload"]["command"][0][-1]
+        assert "lex.s2t.pruned.zst" in command
+        assert "--shortlist-first 20 --shortlist-best 30" in command
+        assert "shortlist" not in plain.tasks[label].task["payload"]["command"][0][-1]
+    teacher = "evaluate-teacher-gettext-test-en-de-1"
+    assert graph.tasks[teacher].attributes["digest"] == plain.tasks[teacher].attributes["digest"]
+
+
 @pytest.mark.parametrize(
     ("target", "evaluation"),
     [("ctranslate2", "evaluate-quantized"), ("browser", "evaluate-browser")],
