@@ -9,7 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from pipeline.common.errors import TransientError, UserError
-from utils.serve import curves, runs_pages, task_pages
+from utils.serve import actions, curves, queue_api, runs_pages, scores_pages, task_pages
 from utils.serve.pages import ACCESS, HERE, RECORDS, SAMPLER, TEMPLATES, page, templates
 from utils.serve.records import Records
 from utils.serve.resources import Sampler
@@ -27,7 +27,7 @@ def make_app(runs: Path | None, access: Access, interval: float = 2.0) -> web.Ap
     if runs is not None:
         app[RECORDS] = Records(runs)
         app[SAMPLER] = Sampler(app[RECORDS], interval)
-        for module in (runs_pages, task_pages, curves):
+        for module in (runs_pages, task_pages, curves, scores_pages, queue_api, actions):
             app.add_routes(module.routes)
         app.cleanup_ctx.append(_sampling)
     app.router.add_static("/static/", HERE / "static")

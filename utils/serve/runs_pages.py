@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from utils.trigger_log import read_triggers
 _SHOWN_RUNNING = 12
 _SHOWN_FAILED = 20
 _LISTED = 200  # runs on the first page
-LARGE_BOX = 4  # more tasks than these are drawn as small squares
+LARGE_BOX = 8  # more tasks than these are drawn as small squares
 
 routes = web.RouteTableDef()
 
@@ -111,9 +110,9 @@ def live(request: web.Request, state: dict[str, Any]) -> web.Response:
     tag = hashlib.sha256(answer.body).hexdigest()[:32]
     if any(known.value == tag for known in request.if_none_match or ()):
         answer = web.Response(status=304)
+    else:
+        answer.enable_compression()
     answer.etag = tag
-    answer.headers["Cache-Control"] = "no-cache"
-    answer.enable_compression()
     return answer
 
 
@@ -168,8 +167,3 @@ async def _running(request: web.Request, group_id: str) -> list[RunningTask]:
         return found
 
     return await request.app[RECORDS].ask(read)
-
-
-def count_states(states: Mapping[str, str], task_ids: tuple[str, ...]) -> Counter[str]:
-    """A box's tasks by state."""
-    return Counter(states[task_id] for task_id in task_ids)
