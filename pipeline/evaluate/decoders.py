@@ -19,6 +19,7 @@ from pipeline.model.formats import ctranslate2 as ctranslate2_format
 from pipeline.model.formats import npz
 from pipeline.model.inference import InferenceModel
 from pipeline.model.search import beam_search, longest_translation
+from pipeline.model.shortlist import Candidates, Shortlist
 from pipeline.model.vocab import Vocab, with_prefix
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,22 @@ class Decoder(Protocol):
 class CTranslate2Decoder:
     """A model directory of CTranslate2."""
 
-    def __init__(self, directory: Path, vocabs: tuple[Vocab, Vocab], options: DecodingOptions, threads: int) -> None:
-        """Raises UserError when the directory is no model, or has other vocabularies."""
+    def __init__(
+        self,
+        directory: Path,
+        vocabs: tuple[Vocab, Vocab],
+        options: DecodingOptions,
+        threads: int,
+        use_vmap: bool = False,
+    ) -> None:
+        """With `use_vmap` batches are translated among what the directory's vocabulary map allows.
+
+        Raises UserError when the directory is no model, or has other vocabularies.
+        """
         self._translator: Any = ctranslate2_format.load(directory, threads)
         _check_vocabularies(directory, vocabs)
         self.batches_at_once = threads
-        self._options = options
+        self._options, self._use_vmap = options, use_vmap
         self._source_pieces = vocabs[0].all_pieces
         self._target_ids = {piece: number for number, piece in enumerate(vocabs[1].all_pieces)}
         compute_type = str(self._translator.compute_type)
@@ -57,6 +68,7 @@ class CTranslate2Decoder:
             max_input_length=0,
             max_decoding_length=longest,
             disable_unk=not self._options.allow_unk,
+            use_vmap=self._use_vmap,
         )
         return [[self._target_ids[piece] for piece in result.hypotheses[0]] for result in results]
 
@@ -82,8 +94,14 @@ class TorchDecoder:
 
     batches_at_once = 1
 
-    def __init__(self, models: Sequence[Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions) -> None:
-        """Raises UserError when a model has vocabularies of other sizes."""
+    def __init__(
+        self,
+        models: Sequence[Path],
+        vocabs: tuple[Vocab, Vocab],
+        options: DecodingOptions,
+        shortlist: Shortlist | None = None,
+    ) -> None:
+        """Raises UserError when a model has vocabularies of other sizes, or the shortlist is of others."""
         for path in models:
             wanted, found = npz.load_config(path).dim_vocabs, (len(vocabs[0]), len(vocabs[1]))
             if wanted != found:
@@ -93,6 +111,7 @@ class TorchDecoder:
                 )
         self._models = [InferenceModel(npz.load(path)) for path in models]
         self._options = options
+        self._candidates = Candidates(shortlist, vocabs) if shortlist else None
         self.engine = "torch ensemble" if len(models) > 1 else "torch"
 
     @torch.inference_mode()
@@ -109,6 +128,7 @@ class TorchDecoder:
             normalize=self._options.normalize,
             max_length_factor=self._options.max_length_factor,
             allow_unk=self._options.allow_unk,
+            candidates=self._candidates.of(sources) if self._candidates else None,
             sampling=self._options.sampling,
         )
         return [hypotheses[0].ids for hypotheses in found]

@@ -4,6 +4,7 @@ A model.npz is converted to CTranslate2 (float32) for the occasion; a CTranslate
 model.npz are decoded as an ensemble; a folder that pipeline.continuation.external has written brings its own tokenizer
 and is computed in the precision asked for. Quality is sacreBLEU's corpus chrF, BLEU and TER, and COMET where asked for;
 speed and memory are measured on one thread in a process of their own, whatever the number of threads that translate.
+With --shortlist both are of translating each batch among the shortlist's candidates.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from pipeline.evaluate.results import quality, read_test_set, summary_line, writ
 from pipeline.evaluate.speed import SECONDS
 from pipeline.model.decoding import LONGEST, decoding_options
 from pipeline.model.hardware import cpu_threads
+from pipeline.model.shortlist import add_flags as add_shortlist_flags
+from pipeline.model.shortlist import from_flags as shortlist_from_flags
 
 EXAMPLE = """example:
   python -m pipeline.evaluate.evaluate --name student --model final.model.npz.best-chrf.npz --src en --trg de \\
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         help="decoding options by Marian's names: beam-size (default 1), normalize (1), max-length (of a source, in "
         "pieces: 1000), max-length-factor (2)",
     )
+    add_shortlist_flags(parser)
     parser.add_argument(
         "--threads", type=int, default=cpu_threads(), help="threads that translate (default: all processors)"
     )
@@ -100,11 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--speed-seconds must not be negative, found {args.speed_seconds:g}")
 
     options = decoding_options(args.options, beam_size=1, max_length=LONGEST)
+    shortlist = shortlist_from_flags(args)
     comet = Comet(args.comet) if args.comet else None
     sources, references = read_test_set(args.references_src, args.references_trg)
     metrics: dict[str, Any] = {"name": args.name, "dataset": args.dataset, "src": args.src, "trg": args.trg}
     with tempfile.TemporaryDirectory(prefix="evaluate-") as temporary:
-        source = Source(args.model, (args.src_vocab, args.trg_vocab), args.source_prefix, options, Path(temporary))
+        source = Source(
+            args.model, (args.src_vocab, args.trg_vocab), args.source_prefix, options, Path(temporary), shortlist
+        )
         torch.set_num_threads(args.threads)
         translator = load_translator(source, args.threads)
         hypotheses = translator.translate_all(sources)
@@ -116,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     metrics |= {
         "size-bytes": model_size(args.model),
         "parameters": count_parameters(args.model),
-        "decoding": options.to_json(),
+        "decoding": options.to_json() | ({"shortlist": shortlist.to_json()} if shortlist else {}),
         "versions": {package: importlib.metadata.version(package) for package in ("ctranslate2", "sacrebleu", "torch")},
     }
     write_outputs(args.output_prefix, metrics, sources, hypotheses, references)

@@ -10,7 +10,9 @@ from pipeline.evaluate.decoders import CTranslate2Decoder, Decoder, ExternalDeco
 from pipeline.model import external
 from pipeline.model.decoding import DecodingOptions
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
-from pipeline.model.formats import npz
+from pipeline.model.formats import npz, vocabulary_map
+from pipeline.model.formats.directory import whole_directory
+from pipeline.model.shortlist import Shortlist, unfit_for_others
 from pipeline.model.transformer import parameter_shapes
 from pipeline.model.vocab import Vocab, check_tag, load_same
 
@@ -24,6 +26,7 @@ class Source:
     prefix: str  # text in front of every source
     options: DecodingOptions
     temporary: Path  # holds the converted model.npz from the first loading on
+    shortlist: Shortlist | None = None  # what each batch is translated among
 
 
 def load_translator(source: Source, threads: int) -> Translator:
@@ -35,6 +38,8 @@ def load_translator(source: Source, threads: int) -> Translator:
         if not path.exists():
             raise UserError(f"the model {path} does not exist")
     if external.check_models(source.models, source.vocabs):
+        if source.shortlist:
+            raise unfit_for_others(source.models[0])
         others = ExternalDecoder(source.models[0], source.options, threads, source.prefix)
         return Translator(others, others.model.encode, others.model.decode, others.model.longest)
     vocabs = load_same(source.vocabs[0]), load_same(source.vocabs[1])
@@ -48,23 +53,38 @@ def load_decoder(source: Source, vocabs: tuple[Vocab, Vocab], threads: int) -> D
 
     What CTranslate2 does not do (an ensemble, a recurrent decoder, repeatable samples) is done by torch.
 
-    Raises UserError on vocabularies of other sizes, and on a directory in an ensemble or to be sampled from.
+    Raises UserError on vocabularies of other sizes, a shortlist that is not of them, and on a directory in an ensemble
+    or to be sampled from.
     """
     models, options = source.models, source.options
     if len(models) > 1:
         if directory := next(filter(Path.is_dir, models), None):
             raise UserError(f"{directory} is a directory: the models of an ensemble must be model.npz files")
-        return TorchDecoder(models, vocabs, options)
+        return TorchDecoder(models, vocabs, options, source.shortlist)
     if models[0].is_dir():
         if options.sampling:
             raise UserError(f"{models[0]} is a CTranslate2 directory: output-sampling needs a model.npz")
-        return CTranslate2Decoder(models[0], vocabs, options, threads)
+        return _ctranslate2(models[0], source, vocabs, threads)
     if options.sampling or npz.load_config(models[0]).is_recurrent:
-        return TorchDecoder(models, vocabs, options)
+        return TorchDecoder(models, vocabs, options, source.shortlist)
     directory = source.temporary / "ctranslate2"
     if not directory.exists():
         ctranslate2_format.save(npz.load(models[0]), directory, (source.vocabs[0][0], source.vocabs[1][0]))
-    return CTranslate2Decoder(directory, vocabs, options, threads)
+    return _ctranslate2(directory, source, vocabs, threads)
+
+
+def _ctranslate2(directory: Path, source: Source, vocabs: tuple[Vocab, Vocab], threads: int) -> CTranslate2Decoder:
+    if not source.shortlist:
+        return CTranslate2Decoder(directory, vocabs, source.options, threads)
+    mapped = source.temporary / "ctranslate2-with-shortlist"
+    if not mapped.exists():
+        shortlist = source.shortlist
+        with whole_directory(mapped) as folder:
+            vocabulary_map.write(shortlist.path, vocabs, shortlist.first, shortlist.best, folder / vocabulary_map.NAME)
+            for file in directory.iterdir():
+                if file.name != vocabulary_map.NAME:
+                    (folder / file.name).symlink_to(file.resolve())
+    return CTranslate2Decoder(mapped, vocabs, source.options, threads, use_vmap=True)
 
 
 def model_size(models: Sequence[Path]) -> int:

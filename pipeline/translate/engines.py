@@ -15,10 +15,11 @@ from pipeline.common.errors import UserError
 from pipeline.model import external
 from pipeline.model.decoding import DecodingOptions, Sampling
 from pipeline.model.formats import ctranslate2 as ctranslate2_format
-from pipeline.model.formats import npz
+from pipeline.model.formats import npz, vocabulary_map
 from pipeline.model.hardware import cpu_threads, has_gpu
 from pipeline.model.inference import InferenceModel
 from pipeline.model.search import Hypothesis, beam_search, longest_translation
+from pipeline.model.shortlist import Candidates, Shortlist, unfit_for_others
 from pipeline.model.vocab import EOS_ID, Vocab, check_tag, load_same, with_prefix
 
 logger = logging.getLogger(__name__)
@@ -53,18 +54,22 @@ def load(
     source_prefix: str,
     options: DecodingOptions,
     n: int,
+    shortlist: Shortlist | None = None,
 ) -> Loaded:
-    """Load a model.npz, several that vote, or a folder of another maker's model, for `n` hypotheses per sentence.
+    """Load a model.npz, several that vote, or a folder of another maker's model, for `n` hypotheses per sentence. With
+    a shortlist each batch is translated among its candidates.
 
     The vocabularies of source and target are one each, or one for each model of an ensemble. Raises UserError when
     files do not fit each other, and when the machine cannot compute in the precision asked for.
     """
     if external.check_models(models, vocab_paths):
+        if shortlist:
+            raise unfit_for_others(models[0])
         model = external.load(models[0], options, n, source_prefix)
         return Loaded(model, model.encode, model.decode, model.longest)
     vocabs = load_same(vocab_paths[0]), load_same(vocab_paths[1])
     check_tag(source_prefix, vocabs[0].all_pieces, str(vocab_paths[0][0]))
-    engine = make_engine(models, (vocab_paths[0][0], vocab_paths[1][0]), vocabs, options, n)
+    engine = make_engine(models, (vocab_paths[0][0], vocab_paths[1][0]), vocabs, options, n, shortlist)
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return vocabs[0].encode(with_prefix(texts, source_prefix), add_eos=False)
@@ -78,6 +83,7 @@ def make_engine(
     vocabs: tuple[Vocab, Vocab],
     options: DecodingOptions,
     n: int,
+    shortlist: Shortlist | None = None,
 ) -> Engine:
     """The engine for one model.npz or for several, giving `n` hypotheses per sentence. Raises UserError when the
     machine cannot compute in the precision asked for, or a model does not fit the vocabularies."""
@@ -89,26 +95,35 @@ def make_engine(
         elif options.sampling:
             logger.info("the torch search translates: its samples are the same whenever they are drawn")
         else:
-            return CTranslate2Engine(models[0], vocab_paths, vocabs, options, n)
-    return TorchEngine(models, vocabs, options, n)
+            return CTranslate2Engine(models[0], vocab_paths, vocabs, options, n, shortlist)
+    return TorchEngine(models, vocabs, options, n, shortlist)
 
 
 class CTranslate2Engine:
     """One model, converted when the engine is made; as many batches at once as there are processors."""
 
     def __init__(
-        self, model: Path, vocab_paths: tuple[Path, Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions, n: int
+        self,
+        model: Path,
+        vocab_paths: tuple[Path, Path],
+        vocabs: tuple[Vocab, Vocab],
+        options: DecodingOptions,
+        n: int,
+        shortlist: Shortlist | None = None,
     ) -> None:
         threads, device = (1, "cuda") if has_gpu() else (cpu_threads(), "cpu")
         with tempfile.TemporaryDirectory(prefix="ctranslate2-") as folder:
             directory = Path(folder) / "model"
             ctranslate2_format.save(npz.load(model), directory, vocab_paths, options.precision)
+            if shortlist:
+                path = directory / vocabulary_map.NAME
+                vocabulary_map.write(shortlist.path, vocabs, shortlist.first, shortlist.best, path)
             self._translator = ctranslate2_format.load(directory, threads, device=device)
         # Measured (benchmarks/decode.py): so many hypotheses at once fill a processor's vectors; more fall out of its
         # caches.
         most = 64 if options.precision == "int8" else 128
         self.cpu_batch = max(8, most // max(2, options.beam_size))
-        self._options, self._n = options, n
+        self._options, self._n, self._use_vmap = options, n, shortlist is not None
         self._source_pieces = vocabs[0].all_pieces
         self._target_ids = {piece: number for number, piece in enumerate(vocabs[1].all_pieces)}
         self.description = f"CTranslate2, {options.precision}, {device}, {threads} at once"
@@ -123,6 +138,7 @@ class CTranslate2Engine:
             max_input_length=0,
             max_decoding_length=longest_translation(longest, self._options.max_length_factor),
             disable_unk=not self._options.allow_unk,
+            use_vmap=self._use_vmap,
             return_scores=True,
             asynchronous=True,
         )
@@ -138,7 +154,14 @@ class TorchEngine:
 
     cpu_batch = 32
 
-    def __init__(self, models: Sequence[Path], vocabs: tuple[Vocab, Vocab], options: DecodingOptions, n: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[Path],
+        vocabs: tuple[Vocab, Vocab],
+        options: DecodingOptions,
+        n: int,
+        shortlist: Shortlist | None = None,
+    ) -> None:
         if options.precision == "int8":
             raise UserError(
                 "precision int8 is for one model that CTranslate2 can translate with: an ensemble, a recurrent decoder "
@@ -154,6 +177,7 @@ class TorchEngine:
                 )
         half = options.precision == "float16"
         self._models = [InferenceModel(model, torch.float16 if half else torch.float32) for model in loaded]
+        self._candidates = Candidates(shortlist, vocabs) if shortlist else None
         torch.set_num_threads(cpu_threads())
         self._options, self._n, self._batches = options, n, 0
         count = "one model" if len(models) == 1 else f"{len(models)} models"
@@ -175,6 +199,7 @@ class TorchEngine:
             self._options.max_length_factor,
             n_best=self._n,
             allow_unk=self._options.allow_unk,
+            candidates=self._candidates.of(sources).to(self._device) if self._candidates else None,
             sampling=self._sampling(),
         )
 

@@ -23,6 +23,9 @@ from pipeline.model.batches import length_batches
 from pipeline.model.decoding import DecodingOptions, decoding_options
 from pipeline.model.hardware import has_gpu
 from pipeline.model.search import Hypothesis
+from pipeline.model.shortlist import Shortlist
+from pipeline.model.shortlist import add_flags as add_shortlist_flags
+from pipeline.model.shortlist import from_flags as shortlist_from_flags
 from pipeline.translate.engines import Engine, Loaded, Result, load
 from pipeline.translate.nbest import format_hypothesis
 
@@ -44,10 +47,11 @@ def translate(
     nbest: bool,
     options: DecodingOptions,
     source_prefix: str = "",
+    shortlist: Shortlist | None = None,
 ) -> int:
     """Translate a file; returns the number of sentences that were cut. Raises UserError on unfit models or options."""
     n_best = options.beam_size if nbest else 1
-    model = load(models, vocab_paths, source_prefix, options, n_best)
+    model = load(models, vocab_paths, source_prefix, options, n_best, shortlist)
     total = count_lines(input_path)
     logger.info(f"translating {total:,} lines ({model.engine.description}, beam {options.beam_size})")
     progress = Progress("translating", "sentences", total)
@@ -127,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--source-prefix", default="", help="text in front of every source, such as >>deu<<, before it is segmented"
     )
+    add_shortlist_flags(parser)
     parser.add_argument("--input", type=Path, required=True, help="text to translate: plain, .gz or .zst")
     parser.add_argument("--output", type=Path, required=True, help="translations")
     parser.add_argument("--nbest", action="store_true", help="write all hypotheses of the beam instead of the best")
@@ -143,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.nbest,
         decoding_options(options),
         args.source_prefix,
+        shortlist_from_flags(args),
     )
 
 

@@ -50,14 +50,15 @@ class Lexicon:
         """The target ids, ascending, among which the engine translates a batch of sources, ids [B, S] with their ends:
         the first ones, those of all source pieces, and with a shared vocabulary the source pieces themselves, filled
         up to a multiple of eight with the lowest others."""
-        found = set(range(min(self.first, trg_size)))
-        for source in {EOS_ID, *sources.flatten().tolist()}:
-            found.update(self.of(source).tolist())
-            if shared_vocab:
-                found.add(source)
-        filling = (number for number in range(self.first, trg_size) if number not in found)
-        more = [number for number, _ in zip(filling, range(-len(found) % COLUMNS), strict=False)]
-        return torch.tensor(sorted([*found, *more]))
+        pieces = np.unique(np.append(sources.cpu().numpy(), EOS_ID))
+        found = np.zeros(trg_size, bool)
+        found[: self.first] = True
+        found[np.concatenate([self.of(piece) for piece in pieces.tolist()])] = True
+        if shared_vocab:
+            found[pieces] = True
+        others = np.flatnonzero(~found[self.first :])[: -np.count_nonzero(found) % COLUMNS]
+        found[self.first + others] = True
+        return torch.from_numpy(np.flatnonzero(found))
 
 
 def read_text(path: str | Path, src_vocab: Vocab, trg_vocab: Vocab, first: int = FIRST, best: int = BEST) -> Lexicon:

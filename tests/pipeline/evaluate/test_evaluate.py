@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,13 @@ from external_models import SOURCES, TARGETS, published
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines, write_lines
 from pipeline.continuation.external import Languages, import_model
+from pipeline.evaluate.decoders import Decoder
 from pipeline.evaluate.evaluate import main
+from pipeline.evaluate.loading import Source, load_translator
+from pipeline.model.decoding import decoding_options
 from pipeline.model.formats import ctranslate2, npz
+from pipeline.model.shortlist import Candidates, Shortlist
+from pipeline.model.vocab import Vocab
 
 Evaluate = Callable[..., dict[str, Any]]
 
@@ -279,6 +285,78 @@ def test_a_prefix_stands_before_every_source(evaluate: Evaluate, test_set: tuple
             writer.write(f"Books! {line}" if line else line)
     evaluate("first", references_src=tmp_path / "prefixed.en")
     assert list(read_lines(tmp_path / "out" / "toy.de.zst")) == prefixed
+
+
+def write_shortlist(path: Path, vocab: Path, entries: list[tuple[int, int]]) -> Path:
+    """A shortlist of source and target ids."""
+    pieces = Vocab.load(vocab).all_pieces
+    with write_lines(path) as writer:
+        for source, target in entries:
+            writer.write(f"{pieces[target]} {pieces[source]} 0.50000000")
+    return path
+
+
+@pytest.mark.parametrize("names", [["first"], ["int8"], ["recurrent"], ["first", "second"]], ids="+".join)
+def test_a_shortlist_restricts_every_engine(
+    evaluate: Evaluate, models: dict[str, Path], test_set: tuple[Path, Path], tmp_path: Path, names: list[str]
+) -> None:
+    vocab = Vocab.load(models["vocab"])
+    shortlist = write_shortlist(tmp_path / "lex.zst", models["vocab"], [(5, 6), (20, 60)])
+    options = {"options": '{"max-length-factor": 0.5}'}
+    files_before = sorted(models["int8"].iterdir())
+    free = evaluate(*names, **options)
+    assert "shortlist" not in free["decoding"]
+    translations = list(read_lines(tmp_path / "out" / "toy.de.zst"))
+
+    everything = evaluate(*names, **options, shortlist=shortlist, shortlist_first=len(vocab), shortlist_best=1)
+    assert everything["decoding"] == free["decoding"] | {"shortlist": {"first": len(vocab), "best": 1}}
+    assert list(read_lines(tmp_path / "out" / "toy.de.zst")) == translations
+
+    metrics = evaluate(*names, **options, shortlist=shortlist, shortlist_first=12)
+    assert metrics["decoding"]["shortlist"] == {"first": 12, "best": 50}
+    assert sorted(models["int8"].iterdir()) == files_before
+
+    def decoder(used: Shortlist | None) -> Decoder:
+        folder = tmp_path / f"decoder-{used is None}"
+        options = decoding_options({}, beam_size=1, max_length=100)
+        source = Source([models[name] for name in names], ([models["vocab"]], [models["vocab"]]), "", options, folder)
+        return load_translator(replace(source, shortlist=used), threads=1).decoder
+
+    # Pieces that the models do not like to say by themselves.
+    batch = [[60, 61, 62], [63, 64]]
+    free_pieces = {number for ids in decoder(None).decode(batch) for number in ids}
+    wanted = Shortlist(shortlist, first=2)
+    allowed = set(Candidates(wanted, (vocab, vocab)).of(batch).tolist())
+    assert {0, 1, 60, 61, 62, 63, 64} <= allowed and len(allowed) == 8
+    assert not free_pieces <= allowed
+    found = decoder(wanted).decode(batch)
+    assert {number for ids in found for number in ids} <= allowed and all(found)
+
+
+def test_speed_is_measured_with_the_shortlist(evaluate: Evaluate, models: dict[str, Path], tmp_path: Path) -> None:
+    shortlist = write_shortlist(tmp_path / "lex.zst", models["vocab"], [(5, 6)])
+    metrics = evaluate("int8", shortlist=shortlist, speed_seconds=0.2)
+    assert metrics["speed"]["words-per-second"] > 0
+    assert metrics["decoding"]["shortlist"] == {"first": 50, "best": 50}
+
+
+def test_shortlists_that_cannot_be_used(
+    evaluate: Evaluate, models: dict[str, Path], external: Path, tmp_path: Path
+) -> None:
+    shortlist = write_shortlist(tmp_path / "lex.zst", models["vocab"], [(5, 6)])
+    with write_lines(tmp_path / "other.zst") as writer:
+        writer.write("▁nothing ▁such 0.5")
+    for name in ("first", "int8", "recurrent"):
+        with pytest.raises(UserError, match="'▁such' is no piece of its vocabulary"):
+            evaluate(name, shortlist=tmp_path / "other.zst")
+    with pytest.raises(UserError, match=r"none\.zst does not exist"):
+        evaluate("first", shortlist=tmp_path / "none.zst")
+    with pytest.raises(UserError, match="--shortlist-best must be at least 1, found 0"):
+        evaluate("first", shortlist=shortlist, shortlist_best=0)
+    with pytest.raises(UserError, match="name one with --shortlist"):
+        evaluate("first", shortlist_first=60)
+    with pytest.raises(UserError, match="a model of another maker, with vocabularies of its own"):
+        evaluate(model=external, src_vocab=None, trg_vocab=None, shortlist=shortlist)
 
 
 def test_the_command_ends_in_one_sentence(models: dict[str, Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny_model import padded, tiny_model, tiny_vocab, toy_pairs, trained_files,
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines, write_lines
 from pipeline.continuation.external import Languages, import_model
-from pipeline.model.formats import marian, npz
+from pipeline.model.formats import lexicon, marian, npz
 from pipeline.model.search import beam_search
 from pipeline.model.vocab import Vocab, with_prefix
 from pipeline.translate import translate
@@ -99,6 +99,42 @@ def test_samples_are_repeatable_and_differ_between_batches(tmp_path):
     found = sample(1)
     assert found == sample(1) != sample(2)
     assert len(set(found[:32])) > 3 and found[:32] != found[32:64]
+
+
+@pytest.mark.parametrize("recurrent", [False, True], ids=["ctranslate2", "torch"])
+def test_a_shortlist_leaves_its_candidates_only(tmp_path, recurrent):
+    vocab = tiny_vocab()
+    model = trained_model(transformer_decoder_autoreg="rnn", dec_cell="ssru") if recurrent else trained_model()
+    models = [write_tiny(tmp_path, model)[0]]
+    ids = vocab.encode(SENTENCES[:8])
+    targets = sorted({number for sentence in vocab.encode(expected(SENTENCES)) for number in sentence})[::2]
+    entries = [(source, target) for source in sorted({number for row in ids for number in row}) for target in targets]
+    with write_lines(tmp_path / "lex.zst") as text:
+        for source, target in entries:
+            text.write(f"{vocab.all_pieces[target]} {vocab.all_pieces[source]} 0.1")
+    flags = ["--shortlist", str(tmp_path / "lex.zst"), "--shortlist-first"]
+    lines = [*SENTENCES[:8], ""]
+    free = run(tmp_path, lines, models=models)
+    assert run(tmp_path, lines, *flags, "400", models=models) == free
+    made = lexicon.read_text(tmp_path / "lex.zst", vocab, vocab, first=40)
+    src, src_mask = padded(ids)
+    candidates = made.candidates(src, len(vocab), shared_vocab=True)
+    found = beam_search([model], src, src_mask, 4, candidates=candidates)
+    restricted = run(tmp_path, lines, *flags, "40", models=models)
+    assert restricted != free
+    if recurrent:
+        assert restricted == [*vocab.decode([hypotheses[0].ids for hypotheses in found]), ""]
+    else:  # CTranslate2 has no pieces that only fill the columns up
+        allowed = {vocab.all_pieces[number] for number in candidates.tolist()}
+        pieces = {vocab.all_pieces[number] for row in vocab.encode(restricted, add_eos=False) for number in row}
+        assert pieces <= allowed
+
+
+def test_a_shortlist_is_not_for_models_with_other_vocabularies(tmp_path, external):
+    with write_lines(tmp_path / "lex.zst") as text:
+        text.write("▁a ▁b 1")
+    with pytest.raises(UserError, match="a model of another maker, with vocabularies of its own"):
+        run(tmp_path, SOURCES, "--shortlist", str(tmp_path / "lex.zst"), models=[external], vocabs=[])
 
 
 def test_int8_translates_too(tmp_path):
