@@ -4,8 +4,10 @@ from typing import Any
 
 
 def register(graph_config: Any) -> None:
-    """taskgraph's entry point: make the project's parameters and target methods known."""
-    from limbeck_taskgraph import parameters, target_tasks
+    """taskgraph's entry point: make the project's parameters, targets, limits and actions known."""
+    # Limits and actions are known once their modules are loaded.
+    from limbeck_taskgraph import graph_limits, parameters, target_tasks  # noqa: F401
+    from limbeck_taskgraph.actions import cancel, evaluate, rerun, train  # noqa: F401
 
     parameters.register()
     target_tasks.register()

@@ -10,6 +10,8 @@ from taskgraph.parameters import Parameters
 from taskgraph.taskgraph import TaskGraph
 
 from limbeck_taskgraph.catalogue import ROOT
+from limbeck_taskgraph.deployment import deployment_of, repository_page
+from limbeck_taskgraph.parameters import own_parameters
 from limbeck_taskgraph.target_tasks import METHOD
 from limbeck_taskgraph.training_config import TrainingConfig
 
@@ -29,7 +31,7 @@ def generate_graph(config: TrainingConfig) -> TaskGraph:
 def graph_parameters(config: TrainingConfig) -> Parameters:
     """taskgraph's parameters for a run that no version control triggered (a clone or a tarball serves as well)."""
     parameters = Parameters(
-        training_config=config.to_parameters(),
+        **(own_parameters("local") | {"training_config": config.to_parameters()}),
         target_tasks_method=METHOD,
         tasks_for="action",
         # "hg" only keeps taskgraph from demanding a GitHub URL and from adding GitHub's routes.
@@ -59,6 +61,27 @@ def graph_parameters(config: TrainingConfig) -> Parameters:
         optimize_strategies=None,
         optimize_target_tasks=True,
         version=None,
+    )
+    parameters.check()
+    return parameters
+
+
+def taskcluster_parameters(config: TrainingConfig, repository: str, ref: str, revision: str, owner: str) -> Parameters:
+    """The same for a run of the config on a Taskcluster deployment, from the sources of a revision."""
+    graph_config = load_graph_config(str(ROOT))
+    graph_config.register()
+    parameters = Parameters(
+        **{
+            **graph_parameters(config),
+            "engine": "taskcluster",
+            "head_repository": repository,
+            "base_repository": repository,
+            "head_ref": ref,
+            "head_rev": revision,
+            "project": repository_page(repository).rpartition("/")[2],
+            "level": deployment_of(graph_config).level,
+            "owner": owner,
+        }
     )
     parameters.check()
     return parameters

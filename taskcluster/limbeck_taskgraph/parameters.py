@@ -1,21 +1,49 @@
-"""The parameters that taskgraph renders from: its own, plus the training config."""
+"""The parameters that taskgraph renders from: its own, plus those of this project.
+
+`training_config` is the training config's values; empty, there is nothing to train and the graph is empty.
+`engine` says for what tasks are rendered: `local` (also what other engines than Taskcluster read) or `taskcluster`.
+`existing_digests` are the digests of those `existing_tasks` that mean something else than the config does.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from taskgraph.parameters import extend_parameters_schema
 from taskgraph.util.schema import Schema
 
 from limbeck_taskgraph.continuation import derived_of_continuation, effective_datasets, model_file
+from limbeck_taskgraph.target_tasks import METHOD
 from pipeline.train.distillation import parse_distillation
 
 _PUBLISHED = ("export", "browser", "report", "student", "teacher", "backwards", "vocab")
 
 
 def register() -> None:
-    """Add `training_config` to what taskgraph accepts as parameters."""
-    schema = Schema.from_dict({"training_config": dict[str, object]}, name="LimbeckParameters")
-    extend_parameters_schema(schema, lambda repo_root=None: {"training_config": {}})
+    """Add the project's own parameters to those that taskgraph accepts."""
+    schema = Schema.from_dict(
+        {
+            "training_config": dict[str, object],
+            "engine": Literal["local", "taskcluster"],
+            "existing_digests": dict[str, str],
+        },
+        name="LimbeckParameters",
+    )
+    extend_parameters_schema(schema, lambda repo_root=None: own_parameters("taskcluster"))
+
+
+def own_parameters(engine: str) -> dict[str, Any]:
+    """The project's parameters when nothing is to be trained."""
+    return {"training_config": {}, "engine": engine, "existing_digests": {}}
+
+
+def decision_parameters(graph_config: Any, parameters: dict[str, Any]) -> None:
+    """taskgraph's entry point: complete what `taskgraph decision` knows from its command line."""
+    parameters.update(own_parameters("taskcluster"))
+    parameters["target_tasks_method"] = METHOD
+    # "hg" only keeps taskgraph from demanding a GitHub URL and from adding GitHub's routes.
+    parameters["repository_type"] = "hg"
+    # taskgraph completes what is no address with a host of Mozilla's.
+    parameters["owner"] = parameters["owner"].replace("@noreply.mozilla.org", "@localhost.invalid")
 
 
 def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +70,14 @@ def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
             "several-teachers": experiment["teacher-ensemble"] > 1,
             "decoding-student": {"beam-size": 1},
             "uploads": _uploads(training_config),
+            "compares-quantization": {
+                "ctranslate2": experiment["quantization-target"] == "ctranslate2",
+                "browser": experiment["quantization-target"] == "browser" and experiment["evaluation"]["browser"],
+            },
+            "evaluation-shortlist": {
+                size: count if experiment["evaluation"]["shortlist"] else None
+                for size, count in experiment["shortlist"].items()
+            },
             "student-has-ctranslate2": not _is_recurrent(training_config["marian-args"]["training-student"]),
             "wandb-project": f"{experiment['src']}-{experiment['trg']}"
             if training_config["wandb-publication"]

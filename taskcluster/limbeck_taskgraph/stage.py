@@ -19,8 +19,10 @@ from limbeck_taskgraph.digest import task_digest
 from limbeck_taskgraph.fan_out import COUNTED, FOR_EACH, MATCHED, combinations
 from limbeck_taskgraph.parameters import template_context
 from limbeck_taskgraph.templates import look_up, references, render
+from limbeck_taskgraph.worker_payload import on_taskcluster
 
 PREFIX = "public/build"
+LOCAL_WORKER = {"implementation": "generic-worker", "os": "linux"}
 Stage = dict[str, Any]
 
 
@@ -72,7 +74,9 @@ transforms.add_validate(StageSchema)
 
 @transforms.add
 def fan_out(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[Stage]:
-    """One stage for each combination of what it runs over, with its template context."""
+    """One stage for each combination of what it runs over, with its template context. None without a config."""
+    if not config.params["training_config"]:
+        return
     context = template_context(config.params["training_config"])
     for stage in stages:
         for name in stage.get("for-each", []):
@@ -165,7 +169,9 @@ def add_digest(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[Sta
                 if makers
             },
         }
-        yield {**stage, "parameters": parameters, "meaning": meaning, "digest": task_digest(meaning)}
+        # What a person named to stand for the stage may mean something else than the config.
+        digest = config.params["existing_digests"].get(stage["label"]) or task_digest(meaning)
+        yield {**stage, "parameters": parameters, "meaning": meaning, "digest": digest}
 
 
 def _is_absent(value: Any) -> bool:
@@ -181,7 +187,9 @@ def make_task(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[dict
         for output in stage["outputs"]:
             if config.kind not in catalogue[output].made_by:
                 raise ValueError(f"kind {config.kind} makes {output}: say so under its made-by in artifacts.yml")
-        fetches = _fetches(stage)
+        # An existing task stands for the stage: nothing that only this stage would need is made.
+        is_there = stage["label"] in config.params["existing_tasks"]
+        fetches = [] if is_there else _fetches(stage)
         task = {
             "label": stage["label"],
             "description": render(stage["description"], stage["context"]),
@@ -204,7 +212,11 @@ def make_task(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[dict
         }
         if stage.get("run"):
             task["worker"] = _worker(stage, fetches)
-        yield task
+        if config.params["engine"] == "taskcluster":
+            yield on_taskcluster(config, task, config.params["training_config"])
+        else:
+            # Whatever the deployment's workers are: the local engine runs a list of commands.
+            yield task | {"worker": {**task["worker"], **LOCAL_WORKER}} if "worker" in task else task
 
 
 def _words(stage: Stage) -> dict[str, str]:
@@ -305,7 +317,13 @@ def _paths(stage: Stage, name: str, task: Any) -> dict[str, Any]:
 
 def _quote_path(value: str) -> str:
     """Quote for the shell, but leave the folders' variables to it."""
-    for variable in ("$MOZ_FETCHES_DIR", "$TASK_WORKDIR", "$LIMBECK_CHECKPOINTS"):
+    for variable in (
+        "$MOZ_FETCHES_DIR",
+        "$TASK_WORKDIR",
+        "$LIMBECK_CHECKPOINTS",
+        "$LIMBECK_DURATIONS",
+        "$LIMBECK_CONFIG",
+    ):
         if value.startswith(variable):
             return f'"{variable}"{shlex.quote(value[len(variable) :]) if value != variable else ""}'
     return shlex.quote(value)

@@ -17,10 +17,12 @@ def register() -> None:
 
 
 def train_target_tasks(full_task_graph: Any, parameters: Any, graph_config: Any) -> list[str]:
-    """Labels of the tasks whose stage or kind is the config's `target-stage`.
+    """Labels of the tasks whose stage or kind is the config's `target-stage`. None without a training config.
 
     Raises UnknownStage with the stages there are.
     """
+    if not parameters["training_config"]:
+        return []
     wanted = parameters["training_config"]["target-stage"]
     labels = [label for label, task in full_task_graph.tasks.items() if wanted in (task.attributes["stage"], task.kind)]
     if not labels:

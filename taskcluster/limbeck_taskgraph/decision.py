@@ -1,0 +1,119 @@
+"""What decision and action tasks run, and the definition of a decision task.
+
+    python -m limbeck_taskgraph.decision decision --project=… --head-repository=… …
+    python -m limbeck_taskgraph.decision action
+
+Both write what others read of them to the folder `artifacts` of the checkout: actions.json, parameters.yml,
+label-to-taskid.json, task-graph.json. What the action is to do stands in the variables ACTION_….
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsone
+import taskgraph.main
+import yaml
+from slugid import nice
+from taskgraph.actions import registry, render_actions_json
+from taskgraph.config import load_graph_config
+from taskgraph.parameters import Parameters
+from taskgraph.util import taskcluster
+
+from limbeck_taskgraph.catalogue import ROOT
+from limbeck_taskgraph.config_file import ConfigError
+from limbeck_taskgraph.deployment import deployment_of, repository_page
+from limbeck_taskgraph.target_tasks import UnknownStage
+from pipeline.common.errors import EXIT_FAILED, EXIT_RETRY, TransientError, UserError
+
+logger = logging.getLogger(__name__)
+
+# Every file counts as changed: nothing here asks which, and a shallow clone could not tell.
+_NO_BASE = "0" * 40
+_DECISION_DEFAULTS = ["--pushlog-id=0", "--pushdate=0", "--repository-type=git", f"--base-rev={_NO_BASE}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what a decision or an action task is for; a person's errors end in one message."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    os.chdir(ROOT.parent)
+    (ROOT.parent / "artifacts").mkdir(exist_ok=True)
+    os.environ.setdefault("TASKGRAPH_SERIAL", "1")
+    try:
+        if words == ["action"]:
+            logging.basicConfig(level=logging.INFO, format="%(message)s")
+            run_action(os.environ)
+        elif words[:1] == ["decision"]:
+            return int(taskgraph.main.main(["decision", *_DECISION_DEFAULTS, *words[1:]]) or 0)
+        else:
+            raise UserError("the first argument must be decision or action")
+    except TransientError as error:
+        logger.error(error)
+        return EXIT_RETRY
+    except (UserError, ConfigError, UnknownStage) as error:
+        logger.error(error)
+        return EXIT_FAILED
+    return 0
+
+
+def run_action(environment: Mapping[str, str]) -> None:
+    """Run the action that ACTION_CALLBACK, ACTION_INPUT, ACTION_TASK_GROUP_ID and ACTION_TASK_ID describe.
+
+    All actions need the same permission, which whoever triggers their hook has shown; so none is asked for here.
+    Raises UserError for an action that is not offered, and whatever the action raises.
+    """
+    group_id, name = environment["ACTION_TASK_GROUP_ID"], environment["ACTION_CALLBACK"]
+    parameters = Parameters(**taskcluster.get_artifact(group_id, "public/parameters.yml"))
+    graph_config = load_graph_config(str(ROOT))
+    graph_config.register()
+    offered = [
+        action["hookPayload"]["decision"]["action"]["cb_name"]
+        for action in render_actions_json(parameters, graph_config, group_id)["actions"]
+    ]
+    if name not in offered:
+        raise UserError(f"there is no action {name}; there are {', '.join(offered)}")
+    given, task_id = (json.loads(environment.get(key, "null")) for key in ("ACTION_INPUT", "ACTION_TASK_ID"))
+    registry.callbacks[name](parameters, graph_config, given, group_id, task_id)
+
+
+def render_decision_task(repository: str, ref: str, revision: str, owner: str) -> tuple[str, dict[str, Any]]:
+    """Id and definition of the decision task of a revision, as a push to the repository makes it.
+
+    `ref` is such as refs/heads/main, `owner` the e-mail address of whoever wants the task.
+    """
+    page = repository_page(repository)
+    task_id: str = nice()
+    event = {
+        "ref": ref,
+        "after": revision,
+        "pusher": {"email": owner},
+        "repository": {"clone_url": repository, "html_url": page, "name": page.rpartition("/")[2]},
+    }
+    rendered = render_taskcluster_yml({"tasks_for": "github-push", "event": event, "as_slugid": lambda name: task_id})
+    return task_id, {key: value for key, value in rendered[0].items() if key != "taskId"}
+
+
+def render_taskcluster_yml(context: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tasks that .taskcluster.yml makes of an event or an action."""
+    template = yaml.safe_load((ROOT.parent / ".taskcluster.yml").read_text(encoding="utf-8"))
+    rendered: list[dict[str, Any]] = jsone.render(template["tasks"], dict(context))
+    return rendered
+
+
+def decision_route(repository: str, revision: str) -> str:
+    """Where the index finds the decision task of a revision."""
+    project = repository_page(repository).rpartition("/")[2]
+    return f"{load_graph_config(str(ROOT))['trust-domain']}.v2.{project}.revision.{revision}.taskgraph.decision"
+
+
+def root_url(environment: Mapping[str, str]) -> str:
+    """The deployment's address: TASKCLUSTER_ROOT_URL, or else config.yml's."""
+    configured = deployment_of(load_graph_config(str(ROOT))).root_url
+    return environment.get("TASKCLUSTER_ROOT_URL") or configured
+
+
+if __name__ == "__main__":
+    sys.exit(main())
