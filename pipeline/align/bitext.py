@@ -1,7 +1,7 @@
 """Sentence pairs as arrays of token ids, read in chunks of bounded size."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+NO_LIMIT = 1 << 62
 
 
 class Tokens(Protocol):
     """How one side of a corpus is cut into tokens and numbered from 0."""
+
+    complete: bool  # whether all ids are known beforehand, so that `fresh` copies nothing
 
     def __len__(self) -> int:
         """Number of ids given out so far."""
@@ -43,19 +46,31 @@ class Bitext:
     def __len__(self) -> int:
         return len(self.src_lengths)
 
+    def split(self, most_cells: int) -> Iterator["Bitext"]:
+        """The same pairs in bitexts of at most about `most_cells` cells."""
+        sizes = np.cumsum(self.src_lengths * self.trg_lengths + self.src_lengths + self.trg_lengths + 1)
+        cuts = np.flatnonzero(np.diff(sizes // most_cells)) + 1
+        sides = [
+            np.split(ids, np.append(0, np.cumsum(lengths))[cuts])
+            for ids, lengths in ((self.src, self.src_lengths), (self.trg, self.trg_lengths))
+        ]
+        lengths = [np.split(lengths, cuts) for lengths in (self.src_lengths, self.trg_lengths)]
+        for parts in zip(*sides, *lengths, strict=True):
+            yield Bitext(*parts)
+
 
 class BitextReader:
     """Takes bitexts of at most `most_cells` cells from a stream of sentence pairs.
 
-    A cell is a combination of a source and a target token of one pair. A pair with more cells than that by itself keeps
-    its place but gives up its tokens, and is counted.
+    A cell is a combination of a source and a target token of one pair. A pair with more cells than that by itself, or
+    with more than `longest` tokens on a side, keeps its place but gives up its tokens, and is counted.
     """
 
     BATCH = 1000
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], most_cells: int) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]], most_cells: int, longest: int = NO_LIMIT) -> None:
         self.pairs = iter(pairs)
-        self.most_cells = most_cells
+        self.most_cells, self.longest = most_cells, longest
         self._pending: list[tuple[str, str]] = []
 
     def read(self, src: Tokens, trg: Tokens) -> Bitext | None:
@@ -67,7 +82,7 @@ class BitextReader:
             src_ids, trg_ids = src.encode([pair[0] for pair in batch]), trg.encode([pair[1] for pair in batch])
             for number, ids in enumerate(zip(src_ids, trg_ids, strict=True)):
                 cells = len(ids[0]) * len(ids[1])
-                if fits := cells <= self.most_cells:
+                if fits := cells <= self.most_cells and max(len(ids[0]), len(ids[1])) <= self.longest:
                     size += cells + len(ids[0]) + len(ids[1]) + 1  # pairs of few cells need memory, too
                 if size > self.most_cells and chunk:
                     self._pending = batch[number:]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from pipeline.align.bitext import Bitext, Ints
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.signedinteger[Any]]
 
 BLOCK = 1 << 17  # cells that are worked on at a time: few enough for the processor's cache
 
@@ -53,10 +55,12 @@ class Side:
         self.relative = ((self.place + 1) / np.repeat(generated_lengths, generated_lengths)).astype(np.float32)
         self.other_start = np.repeat(np.cumsum(generating_lengths) - generating_lengths, generated_lengths)
         self.pair_of_cell = np.empty(self.cells, np.int32)
+        # Places of cells: half the width is half the work.
+        self.address: type[np.signedinteger[Any]] = np.int32 if self.cells < 1 << 31 else np.int64
 
-    def addresses(self) -> tuple[Ints, Ints]:
+    def addresses(self) -> tuple[Places, Places]:
         """Of each generated token, the place of its first cell and the step to each next one."""
-        column, stride = np.zeros((2, len(self.ids)), np.int64)
+        column, stride = np.zeros((2, len(self.ids)), self.address)
         for block in self.blocks:
             column[block.tokens] = block.start + np.arange(len(block.tokens))
             stride[block.tokens] = len(block.tokens)
@@ -87,6 +91,7 @@ class Cells:
         """Number the distinct word pairs, source word by source word, and write the numbers to the backward cells."""
         side = self.backward
         column, stride = side.addresses()
+        other_start, trg = side.other_start.astype(side.address), bitext.trg.astype(side.address)
         lengths = np.repeat(bitext.trg_lengths, bitext.src_lengths)
         tokens = np.argsort(bitext.src, kind="stable")
         sources: list[Ints] = []
@@ -95,8 +100,9 @@ class Cells:
         for part in _portions(bitext.src[tokens], lengths[tokens], self.trg_types):
             some = tokens[part]
             counts = lengths[some]
-            offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-            words = bitext.trg[np.repeat(side.other_start[some], counts) + offset]
+            starts = (np.cumsum(counts) - counts).astype(side.address)
+            offset = np.arange(counts.sum(), dtype=side.address) - np.repeat(starts, counts)
+            words = trg[np.repeat(other_start[some], counts) + offset]
             first, last = int(bitext.src[some[0]]), int(bitext.src[some[-1]])
             if first == last:
                 pairs, numbers = _number(words, self.trg_types)
@@ -106,7 +112,9 @@ class Cells:
             source, target = np.divmod(pairs, self.trg_types)
             sources.append(source + first)
             targets.append(target)
-            cells = np.repeat(column[some], counts) + offset * np.repeat(stride[some], counts)
+            cells = np.repeat(stride[some], counts)
+            cells *= offset
+            cells += np.repeat(column[some], counts)
             side.pair_of_cell[cells] = numbers + base
             base += len(pairs)
         empty = np.zeros(0, np.int64)
@@ -114,9 +122,12 @@ class Cells:
 
     def _fill_forward(self) -> None:
         column, stride = self.backward.addresses()
+        place = self.forward.place.astype(column.dtype)
         for block in self.forward.blocks:
             sources = self.forward.other_start[block.tokens] + np.arange(block.n)[:, None]
-            cells = column[sources] + self.forward.place[block.tokens] * stride[sources]
+            cells = stride[sources]
+            cells *= place[block.tokens]
+            cells += column[sources]
             self.forward.pair_of_cell[block.cells] = self.backward.pair_of_cell[cells].ravel()
 
 
@@ -142,17 +153,17 @@ def _portions(words: Ints, cells: Ints, other_types: int) -> Iterator[slice]:
         yield slice(start, end)
 
 
-def _number(words: Ints, types: int) -> tuple[Ints, Ints]:
+def _number(words: Places, types: int) -> tuple[Ints, Places]:
     """The distinct words in order, and the number of each word among them: np.unique, but without sorting."""
     seen = np.zeros(types, bool)
     seen[words] = True
     distinct = np.flatnonzero(seen)
-    numbers = np.empty(types, np.int64)
-    numbers[distinct] = np.arange(len(distinct))
+    numbers = np.empty(types, np.int32)
+    numbers[distinct] = np.arange(len(distinct), dtype=np.int32)
     return distinct, numbers[words]
 
 
-def _sort_and_number(keys: Ints) -> tuple[Ints, Ints]:
+def _sort_and_number(keys: Ints) -> tuple[Ints, Places]:
     """The same for sparse keys. The place of each key goes into its low bits, so that one plain sort does for both."""
     bits = len(keys).bit_length()
     packed = (keys << bits) | np.arange(len(keys))
@@ -161,6 +172,6 @@ def _sort_and_number(keys: Ints) -> tuple[Ints, Ints]:
     first = np.empty(len(keys), bool)
     first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    numbers = np.empty(len(keys), np.int64)
-    numbers[packed & ((1 << bits) - 1)] = np.cumsum(first) - 1
+    numbers = np.empty(len(keys), np.int32)
+    numbers[packed & ((1 << bits) - 1)] = np.cumsum(first, dtype=np.int32) - 1
     return ordered[first], numbers

@@ -7,6 +7,7 @@ translation probabilities have a symmetric Dirichlet prior and are estimated by 
 along, within bounds.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,12 @@ class Direction:
         even = 1 / self.null_outcomes
         self.table = ((self.prior + even) / (self.total + 1)[self.words]).astype(np.float32)
         self.null = ((self.prior_null + even) / (self.prior_null.sum() + 1)).astype(np.float32)
+
+    def train(self, iterations: int) -> Ints:
+        """So many iterations; the likeliest generating positions afterwards."""
+        for _ in range(iterations):
+            self.step()
+        return self.best()
 
     def step(self) -> None:
         """One iteration of EM: expected counts, then new parameters."""
@@ -146,20 +153,25 @@ class Alignment:
 
 
 def align(
-    bitext: Bitext, src_types: int, trg_types: int, priors: Priors | None = None, iterations: int = ITERATIONS
+    bitext: Bitext,
+    src_types: int,
+    trg_types: int,
+    priors: Priors | None = None,
+    iterations: int = ITERATIONS,
+    threads: int = 1,
 ) -> Alignment:
-    """Train both directions on a bitext (ids below `src_types` and `trg_types`), after `priors`, and align it."""
+    """Train both directions on a bitext (ids below `src_types` and `trg_types`), after `priors`, and align it. With
+    several `threads` both directions at once, which changes no result."""
     cells = Cells(bitext, src_types, trg_types)
     known = (priors or Priors.none()).on(cells.src, cells.trg, src_types, trg_types)
     forward = Direction(cells.forward, cells.src, src_types, trg_types, known.forward, known.src_total, known.null_trg)
     backward = Direction(
         cells.backward, cells.trg, trg_types, src_types, known.backward, known.trg_total, known.null_src
     )
-    for direction in (forward, backward):
-        for _ in range(iterations):
-            direction.step()
+    with ThreadPoolExecutor(min(threads, 2)) as pool:
+        links = list(pool.map(lambda direction: direction.train(iterations), (forward, backward)))
     counts = Priors.of(cells.src, cells.trg, forward.counts, backward.counts, forward.null_counts, backward.null_counts)
-    return Alignment(forward.best(), backward.best(), counts, (forward.tension, backward.tension))
+    return Alignment(links[0], links[1], counts, (forward.tension, backward.tension))
 
 
 def exp_digamma(x: Doubles) -> Doubles:

@@ -70,15 +70,16 @@ class Priors:
         )
 
     def on(self, src: Ints, trg: Ints, src_types: int, trg_types: int) -> Known:
-        """Look up distinct word pairs. Words known here must have the same ids there."""
+        """Look up distinct word pairs, sorted by source, then target word. Words known here must have the same ids
+        there."""
         counts = np.zeros((2, len(src)))
-        keys = self._keys()
-        if len(keys):
-            wanted = (src << 32) | trg
-            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            found = keys[place] == wanted
-            counts[0, found] = self.forward[place[found]]
-            counts[1, found] = self.backward[place[found]]
+        if len(src):
+            # There are fewer pairs known than looked up.
+            keys, wanted = self._keys(), (src << 32) | trg
+            place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+            found = wanted[place] == keys
+            counts[0, place[found]] = self.forward[found]
+            counts[1, place[found]] = self.backward[found]
         return Known(
             counts[0],
             counts[1],

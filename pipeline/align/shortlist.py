@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 # Counting links is less delicate than aligning: of what comes after the sample, small chunks are trained on once.
 LATER_SHARE = 6
 LATER_ITERATIONS = 1
+# Pairs longer than this are few (1 in 100) and have a third of all combinations of a source and a target piece.
+LONGEST = 80
+MOST_UNKNOWN = 0.5  # share of unknown pieces; even a script that a vocabulary barely knows stays below
 MOST_PROCESSES = 4  # together with this one in less than 2 GB
 
 EXAMPLE = """example:
@@ -41,8 +44,11 @@ EXAMPLE = """example:
 class Pieces:
     """The pieces of a SentencePiece vocabulary as tokens to align."""
 
-    def __init__(self, path: Path) -> None:
+    complete = True
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
         """Raises UserError when the file is absent or no SentencePiece model."""
+        self.path, self.threads = path, threads
         if not path.is_file():
             raise UserError(f"{path} does not exist")
         try:
@@ -54,7 +60,7 @@ class Pieces:
         return int(self.vocab.get_piece_size())
 
     def encode(self, lines: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.vocab.encode(lines, num_threads=1)
+        ids: list[list[int]] = self.vocab.encode(lines, num_threads=self.threads)
         return ids
 
     def fresh(self) -> Self:
@@ -62,6 +68,15 @@ class Pieces:
 
     def piece(self, number: int) -> str:
         return str(self.vocab.id_to_piece(number))
+
+    def check_known(self, uses: Ints) -> None:
+        """Raise UserError when most of the pieces (their numbers of uses, by id) are the unknown one."""
+        share = uses[self.vocab.unk_id()] / uses.sum()
+        if share > MOST_UNKNOWN:
+            raise UserError(
+                f"{share:.0%} of the corpus's pieces are unknown to {self.path}: a shortlist needs the student's own "
+                "vocabularies, source and target each to its side"
+            )
 
 
 class LinkCounts:
@@ -88,6 +103,10 @@ class LinkCounts:
         merged[place[len(self.keys) :]] += counts
         self.keys, self.counts = keys, merged
 
+    def of_targets(self) -> Ints:
+        """How often each target piece is linked."""
+        return np.bincount(self.keys % self.trg_types, self.counts, self.trg_types).astype(np.int64)
+
     def probabilities(self) -> tuple[Ints, Ints, Doubles]:
         """Source pieces, target pieces and p(target | source) of all linked pairs, sorted as the shortlist is."""
         sources, targets = np.divmod(self.keys, self.trg_types)
@@ -110,6 +129,7 @@ def shortlist(
     trg: Pieces,
     best: int,
     first: int,
+    longest: int = LONGEST,
     chunk_cells: int = CHUNK_CELLS,
     processes: int = 1,
 ) -> Iterator[str]:
@@ -123,11 +143,14 @@ def shortlist(
         later_cells=max(1, chunk_cells // LATER_SHARE),
         iterations=LATER_ITERATIONS,
         processes=processes,
+        longest=longest,
     )
     for bitext, links in aligner.chunks():
         counts.add(bitext, links)
     if not len(counts.keys):
         raise UserError(f"{paths[0]} and {paths[1]} hold no text to learn a shortlist from")
+    src.check_known(counts.totals)
+    trg.check_known(counts.of_targets())
     sources, targets, probabilities = counts.probabilities()
     for entry in prune(sources, targets, best, first).tolist():
         yield f"{trg.piece(int(targets[entry]))} {src.piece(int(sources[entry]))} {probabilities[entry]:.8f}"
@@ -150,6 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="so many first entries of the target vocabulary are kept wherever they are linked (default: 102)",
     )
     parser.add_argument(
+        "--longest",
+        type=int,
+        default=LONGEST,
+        help="pairs with more pieces than this on a side are left out: they take long (default: %(default)s)",
+    )
+    parser.add_argument(
         "--chunk-cells",
         type=int,
         default=CHUNK_CELLS,
@@ -157,16 +186,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "pairs that have more by themselves are left out (default: %(default)s)",
     )
     args = parser.parse_args(arguments)
-    if args.best < 1 or args.first < 0 or args.chunk_cells < 1:
-        raise UserError("--best and --chunk-cells must be 1 or more, and --first 0 or more")
+    if min(args.best, args.longest, args.chunk_cells) < 1 or args.first < 0:
+        raise UserError("--best, --longest and --chunk-cells must be 1 or more, and --first 0 or more")
+    processes = min(cpu_threads(), MOST_PROCESSES)
     lines = shortlist(
         (args.corpus_src, args.corpus_trg),
-        Pieces(args.src_vocab),
-        Pieces(args.trg_vocab),
+        Pieces(args.src_vocab, processes),
+        Pieces(args.trg_vocab, processes),
         args.best,
         args.first,
+        args.longest,
         args.chunk_cells,
-        min(cpu_threads(), MOST_PROCESSES),
+        processes,
     )
     with write_lines(args.output) as file:
         for line in lines:

@@ -9,6 +9,8 @@ from pipeline.common.words import split_words
 class Words:
     """Numbers words as they come. Words that differ only in case or in their Unicode form are one."""
 
+    complete = False
+
     def __init__(self) -> None:
         self.forms: dict[str, int] = {}  # of the normal forms, in the order of their ids
         self._written = _Lookup(self.forms)

@@ -3,13 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_bitext import make, write
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer, sentencepiece_model_pb2
 
 from pipeline.align.bitext import Bitext
 from pipeline.align.shortlist import LinkCounts, main, prune
 from pipeline.align.symmetrize import Links
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines
+from pipeline.model.formats import lexicon
+from pipeline.model.vocab import Vocab
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +129,78 @@ def test_several_processes_find_the_same(corpus: Path, tmp_path: Path, monkeypat
         best.setdefault(src, trg)
     right = sum(f"▁t{src[2:]}" == trg for src, trg in best.items() if int(src[2:]) % 11)
     assert right > 0.9 * len([src for src in best if int(src[2:]) % 11])
+
+
+def test_long_pairs_are_left_out(corpus: Path, tmp_path: Path) -> None:
+    short = (
+        write(tmp_path / "short.en.zst", ["s1 s2", "s3 s4 s5", ""]),
+        write(tmp_path / "short.de.zst", ["t1", "t3", ""]),
+    )
+    options = [f"--corpus-{side}={path}" for side, path in zip(("src", "trg"), short, strict=True)]
+    assert {src for _, src, _ in run(corpus, tmp_path / "all.zst", *options)} >= {"▁s1", "▁s3"}
+    found = {src for _, src, _ in run(corpus, tmp_path / "lex.zst", *options, "--longest", "2")}
+    assert found <= {"▁s1", "▁s2"} and found
+    with pytest.raises(UserError, match="no text to learn a shortlist from"):
+        run(corpus, tmp_path / "none.zst", *options, "--longest", "1")
+
+
+def test_empty_lines_change_nothing(corpus: Path, tmp_path: Path) -> None:
+    sides = [list(read_lines(corpus / f"corpus.{side}.zst")) for side in ("en", "de")]
+    options = []
+    for flag, lines in zip(("src", "trg"), sides, strict=True):
+        spread = [piece for number, line in enumerate(lines) for piece in ([line, ""] if number % 7 == 0 else [line])]
+        options += [f"--corpus-{flag}", str(write(tmp_path / f"spread.{flag}.zst", spread))]
+    assert run(corpus, tmp_path / "spread.zst", *options) == run(corpus, tmp_path / "lex.zst")
+    # A side without words gives its partner's words nothing to be linked to.
+    one_sided = [f"--corpus-src={write(tmp_path / 'one.en.zst', ['s1 s2'] * 3)}"]
+    one_sided += [f"--corpus-trg={write(tmp_path / 'one.de.zst', ['', '', ''])}"]
+    with pytest.raises(UserError, match="no text to learn a shortlist from"):
+        run(corpus, tmp_path / "one.zst", *one_sided)
+
+
+def test_a_vocabulary_of_another_language(corpus: Path, tmp_path: Path) -> None:
+    for flag, path in (("--src-vocab", corpus / "vocab.de.spm"), ("--trg-vocab", corpus / "vocab.en.spm")):
+        with pytest.raises(
+            UserError, match=rf"% of the corpus's pieces are unknown to .*{path.name}: .* student's own"
+        ):
+            run(corpus, tmp_path / "lex.zst", flag, str(path))
+    assert not (tmp_path / "lex.zst").exists()
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_vocabularies_of_more_pieces_than_sixteen_bits(tmp_path: Path, joint: bool) -> None:
+    words = 70_000
+
+    def vocabulary(name: str, letters: str) -> Path:
+        model = sentencepiece_model_pb2.ModelProto()
+        for piece, kind in (("</s>", 3), ("<unk>", 2)):
+            model.pieces.add(piece=piece, score=0, type=kind)
+        for letter in letters:
+            for number in range(words // len(letters)):
+                model.pieces.add(piece=f"▁{letter}{number}", score=-10, type=1)
+        model.trainer_spec.model_type = 3  # whole words
+        model.trainer_spec.unk_id, model.trainer_spec.eos_id = 1, 0
+        model.trainer_spec.bos_id = model.trainer_spec.pad_id = -1
+        model.normalizer_spec.name = "identity"
+        model.normalizer_spec.add_dummy_prefix = True
+        path = tmp_path / f"{name}.spm"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    vocabs = [vocabulary("joint", "st")] * 2 if joint else [vocabulary("src", "s"), vocabulary("trg", "t")]
+    last = words // (2 if joint else 1) - 1
+    numbers = [[last - (pair * 31 + place * 7) % 50 for place in range(5)] for pair in range(200)]
+    sides = [[" ".join(f"{letter}{number}" for number in row) for row in numbers] for letter in "st"]
+    flags = [
+        f"--corpus-{side}={write(tmp_path / f'{side}.zst', lines)}"
+        for side, lines in zip(("src", "trg"), sides, strict=True)
+    ]
+    flags += [f"--{side}-vocab={path}" for side, path in zip(("src", "trg"), vocabs, strict=True)]
+    main([*flags, "--output", str(tmp_path / "lex.zst")])
+    loaded = [Vocab.load(path) for path in vocabs]
+    entries = lexicon.read_text(tmp_path / "lex.zst", loaded[0], loaded[1], best=1)
+    source, target = loaded[0].encode([f"s{last}"])[0][0], loaded[1].encode([f"t{last}"])[0][0]
+    assert target == words + 1 > 65_535
+    assert entries.of(source).tolist() == [target]
+    lexicon.write(entries, tmp_path / "lex.bin")
+    assert lexicon.read(tmp_path / "lex.bin").of(source).tolist() == [target]
