@@ -15,7 +15,11 @@ from limbeck_engines.store import GroupRow, Store, TaskRow
 from limbeck_engines.task import Summary, Task
 
 if TYPE_CHECKING:
+    from taskgraph.taskgraph import TaskGraph
+
     from limbeck_engines.display import Display
+    from limbeck_taskgraph.reuse import Plan
+    from limbeck_taskgraph.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Engine(ABC):
 
     # Whether tasks run only while a process is in `run`. Where not, they go on by themselves, and `run` only watches.
     attended = True
+    # Whether tasks see the files of this machine, and leave their artifacts in the runs folder.
+    shares_files = True
 
     def __init__(self, runs_dir: Path) -> None:
         self.store = Store(runs_dir)
@@ -49,9 +55,16 @@ class Engine(ABC):
         """The engine that the command line asks for. Raises UserError when it cannot be had."""
         return cls(runs_dir)
 
+    def plan(self, graph: "TaskGraph", config: "TrainingConfig") -> "Plan | None":
+        """What will be reused and what will run, where the engine itself knows that; None: see the runs folder."""
+        return None
+
     @abstractmethod
     def submit(self, group_id: str, name: str, tasks: list[Task], config_text: str) -> str:
         """Record a group of tasks and hand it over, all or none; returns its id: the one given, or the engine's own.
+
+        `config_text` is the training config that they come from, for the record, or for an engine that makes the tasks
+        itself.
 
         Raises UserError on tasks that could never run: an unknown dependency, a cycle, a malformed payload.
         """
@@ -93,3 +106,10 @@ class Engine(ABC):
 
         Raises UserError when it is not completed.
         """
+
+    def artifact_sizes(self, task_id: str) -> Mapping[str, int | None]:
+        """Bytes of the artifacts of a completed task by name, None where that is not known before one is fetched."""
+        return {
+            name: place.stat().st_size if isinstance(place, Path) else None
+            for name, place in self.artifacts(task_id).items()
+        }

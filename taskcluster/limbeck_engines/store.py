@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ _ADDED = {
         "ALTER TABLE tasks ADD COLUMN job TEXT",
     )
 }
+# Of tasks whose artifacts are in the runs folder, or will be.
+_IN_RUNS_FOLDER = "group_id IN (SELECT group_id FROM groups WHERE url IS NULL)"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class GroupRow:
     cancel_requested: int
     engine_pid: int | None
     engine: str  # the name of the engine that it was handed to
-    url: str | None  # where that engine shows it, if it does
+    url: str | None  # where that engine shows it, if it does; its artifacts are then there and not in the runs folder
 
 
 @dataclass(frozen=True)
@@ -231,9 +233,18 @@ class Store:
         columns = ", ".join(f"{column} = ?" for column in values)
         self._connection.execute(f"UPDATE tasks SET {columns} WHERE task_id = ?", (*values.values(), task_id))
 
+    def put_tasks(self, rows: Iterable[TaskRow]) -> None:
+        """Record tasks of a group as its engine knows them, new ones and known ones, all at once."""
+        columns = [field.name for field in fields(TaskRow)]
+        with self.transaction():
+            self._connection.executemany(
+                f"INSERT OR REPLACE INTO tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                [astuple(row) for row in rows],
+            )
+
     def running(self, digest: str) -> list[TaskRow]:
-        """The tasks of a digest, of whichever group, that are recorded as running."""
-        return self._select("WHERE digest = ? AND state = ?", digest, RUNNING)
+        """The tasks of a digest, of whichever group of the runs folder, that are recorded as running."""
+        return self._select(f"WHERE digest = ? AND state = ? AND {_IN_RUNS_FOLDER}", digest, RUNNING)
 
     def resolve(self, task_id: str) -> TaskRow | None:
         """The task whose artifacts stand for this one's (mostly itself); None when there is no such task."""
@@ -245,9 +256,12 @@ class Store:
     # The index of finished work
 
     def completed(self, digest: str, since: float = 0.0) -> list[TaskRow]:
-        """The completed tasks of a digest that finished at or after `since`, newest first."""
+        """The completed tasks of a digest that finished at or after `since`, newest first, of the runs folder."""
         return self._select(
-            "WHERE digest = ? AND state = ? AND finished >= ? ORDER BY finished DESC", digest, COMPLETED, since
+            f"WHERE digest = ? AND state = ? AND finished >= ? AND {_IN_RUNS_FOLDER} ORDER BY finished DESC",
+            digest,
+            COMPLETED,
+            since,
         )
 
     def lookup(self, digest: str, since: float = 0.0) -> str | None:
