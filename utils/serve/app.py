@@ -9,8 +9,8 @@ from pathlib import Path
 from aiohttp import web
 
 from pipeline.common.errors import TransientError, UserError
-from utils.serve import actions, curves, queue_api, runs_pages, scores_pages, task_pages
-from utils.serve.pages import ACCESS, HERE, RECORDS, SAMPLER, TEMPLATES, page, templates
+from utils.serve import actions, curves, queue_api, runs_pages, scores_pages, task_pages, try_page
+from utils.serve.pages import ACCESS, HERE, RECORDS, SAMPLER, TEMPLATES, TRIED, Tried, page, templates
 from utils.serve.records import Records
 from utils.serve.resources import Sampler
 from utils.serve.security import API, Access, Handler, add_headers, guard
@@ -18,8 +18,11 @@ from utils.serve.security import API, Access, Handler, add_headers, guard
 logger = logging.getLogger(__name__)
 
 
-def make_app(runs: Path | None, access: Access, interval: float = 2.0) -> web.Application:
-    """The pages of a runs folder (None: of no runs). `interval` is between two samples of resources, in seconds."""
+def make_app(runs: Path | None, access: Access, tried: Tried | None = None, interval: float = 2.0) -> web.Application:
+    """The pages of a runs folder and of a model to try, or of one of them.
+
+    `interval` is between two samples of what tasks take of the machine, in seconds.
+    """
     app = web.Application(middlewares=[explain_errors, guard(access)])
     app[ACCESS] = access
     app[TEMPLATES] = templates()
@@ -30,8 +33,17 @@ def make_app(runs: Path | None, access: Access, interval: float = 2.0) -> web.Ap
         for module in (runs_pages, task_pages, curves, scores_pages, queue_api, actions):
             app.add_routes(module.routes)
         app.cleanup_ctx.append(_sampling)
+    if tried is not None:
+        app[TRIED] = tried
+        app.add_routes(try_page.routes)
+        if runs is None:
+            app.router.add_get("/", _to_try)
     app.router.add_static("/static/", HERE / "static")
     return app
+
+
+async def _to_try(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound("/try")
 
 
 async def _sampling(app: web.Application) -> AsyncIterator[None]:

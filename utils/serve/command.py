@@ -16,9 +16,10 @@ from pathlib import Path
 from aiohttp import web
 
 from pipeline.common.errors import UserError
-from utils.common import add_runs_argument, command_parser, run_command
+from utils.common import add_runs_argument, command_parser, open_store, run_command
 from utils.serve.app import make_app
 from utils.serve.security import Access, is_loopback
+from utils.serve.try_page import find_model
 
 EXAMPLES = """examples:
   limbeck serve
@@ -41,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"ask everyone for this token (default: ${TOKEN_VARIABLE}; else one is made, which on this machine is "
         "asked of those only who cancel or resume runs)",
     )
+    parser.add_argument(
+        "--try",
+        dest="tried",
+        metavar="MODEL",
+        help="translate in the browser with this export for the browser: its folder or the one above, or a task",
+    )
     return run_command(lambda: _serve(parser.parse_args(arguments)))
 
 
@@ -50,7 +57,10 @@ def _serve(options: argparse.Namespace) -> int:
     if options.token is not None and not options.token:
         raise UserError("--token: an empty token protects nothing")
     access = Access(options.token or secrets.token_urlsafe(24), loopback, public=loopback and not options.token)
-    app = make_app(Path(options.runs), access)
+    tried = find_model(options.tried, options.runs) if options.tried else None
+    # A model can be tried where nothing has run.
+    runs = None if tried and open_store(options.runs) is None else Path(options.runs)
+    app = make_app(runs, access, tried)
     listener = _listen(options.host, options.port)
     print(_greeting(options, listener, access), flush=True)
     # No log of requests: their addresses may hold the token.
@@ -75,7 +85,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _greeting(options: argparse.Namespace, listener: socket.socket, access: Access) -> str:
     host = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
     place = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
-    lines = [f"{Path(options.runs).resolve()} is shown at {place}?token={access.token}"]
+    if options.tried:
+        lines = [f"{options.tried} translates at {place}try?token={access.token}"]
+    else:
+        lines = [f"{Path(options.runs).resolve()} is shown at {place}?token={access.token}"]
     if access.public:
         lines.append(f"  without the token ({place}) it is only shown: nothing can be cancelled or resumed")
     lines.append("  Ctrl-C ends it; runs go on")

@@ -3,8 +3,10 @@
 The browser draws them with plotly's own script, which comes with its Python package, in the colours of the page.
 """
 
+import functools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,14 @@ class Training:
         return f"{self.row.label} ({self.group.group_id[:8]})"
 
 
+@functools.cache
+def plotly_style_ids() -> list[str]:
+    """Names of the style sheets that plotly's script would bring into a page, against the page's policy: none of them
+    is needed for charts (they are of maps). It brings none whose name is taken.
+    """
+    return re.findall(r'getElementById\("([0-9a-f]{64})"\)', SCRIPT.read_text(encoding="utf-8"))
+
+
 @routes.get("/static/plotly.js")
 async def plotly_script(request: web.Request) -> web.StreamResponse:
     headers = {"Content-Type": "text/javascript; charset=utf-8", "Cache-Control": "private, max-age=86400"}
@@ -74,7 +84,13 @@ async def curves_page(request: web.Request) -> web.StreamResponse:
     groups: dict[str, list[Training]] = {}
     for training in trainings:
         groups.setdefault(training.group.group_id, []).append(training)
-    return page(request, "curves.html", groups=groups, chosen={training.row.task_id for training in chosen})
+    return page(
+        request,
+        "curves.html",
+        groups=groups,
+        chosen={training.row.task_id for training in chosen},
+        style_ids=plotly_style_ids(),
+    )
 
 
 @routes.get("/curves/data")

@@ -1,6 +1,8 @@
 """What all pages share: the application's parts, templates, and how figures are written for people."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +14,7 @@ from markupsafe import Markup
 from limbeck_engines.task import STATES
 from pipeline.common.progress import format_duration
 from pipeline.evaluate.page_table import human_bytes
+from pipeline.model.browser_engine.files import ModelFiles
 from utils.serve.records import Records
 from utils.serve.resources import Sampler
 from utils.serve.security import Access
@@ -22,7 +25,19 @@ ACCESS = web.AppKey("access", Access)
 RECORDS = web.AppKey("records", Records)
 SAMPLER = web.AppKey("sampler", Sampler)
 TEMPLATES = web.AppKey("templates", jinja2.Environment)
-TRY_NAME = web.AppKey("try-name", str)  # what the model is called that can be tried; empty: none
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model that can be tried: what it is called, source and target language, its files and the engine's."""
+
+    name: str
+    languages: tuple[str, str]
+    files: ModelFiles
+    engine: Mapping[str, Path]
+
+
+TRIED = web.AppKey("tried", Tried)
 
 
 def templates() -> jinja2.Environment:
@@ -42,7 +57,7 @@ def templates() -> jinja2.Environment:
 def render(request: web.Request, template: str, **values: Any) -> str:
     """A template's text; it also sees `request` and whether there is a model to try."""
     found = request.app[TEMPLATES].get_template(template)
-    return found.render(request=request, has_runs=RECORDS in request.app, tried=request.app.get(TRY_NAME, ""), **values)
+    return found.render(request=request, has_runs=RECORDS in request.app, tried=request.app.get(TRIED), **values)
 
 
 def page(request: web.Request, template: str, **values: Any) -> web.Response:

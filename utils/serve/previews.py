@@ -30,13 +30,14 @@ class Preview:
 def previews(files: Mapping[str, Path], languages: Sequence[str]) -> list[Preview]:
     """Previews of those files that are text, by name; `languages` are the source and the target, where there are."""
     found = []
-    taken: set[str] = set()
+    partners = {name: partner for name in files if (partner := _partner(name, files, languages))}
+    targets = set(partners.values())
     for name, path in files.items():
-        if name in taken:
+        if name in targets:
             continue
-        partner = _partner(name, files, languages)
-        group = [(name, path)] if partner is None else [(name, path), (partner, files[partner])]
-        taken.update(member for member, _ in group)
+        group = [(name, path)]
+        if partner := partners.get(name):
+            group.append((partner, files[partner]))
         sides = [first_lines(file) for _, file in group]
         if any(side is None for side in sides):
             continue

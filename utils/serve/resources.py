@@ -92,7 +92,9 @@ class Sampler:
             series = self._series.get(row.task_id)
             if series is None or series.run != row.run:
                 series = self._series[row.task_id] = Series(row.run)
-            if sample := _look_at(series, row, now, gpus):
+            # Use is counted between two looks: the first one sees none.
+            is_first = not series.processes
+            if (sample := _look_at(series, row, now, gpus)) and not is_first:
                 series.add(sample)
         while len(self._series) > _TASKS:
             del self._series[next(iter(self._series))]

@@ -47,8 +47,6 @@ class RunningTask:
 
 @routes.get("/")
 async def index(request: web.Request) -> web.StreamResponse:
-    if RECORDS not in request.app:
-        raise web.HTTPFound("/try")
     lines, total = await request.app[RECORDS].ask(_lines)
     return page(request, "runs.html", runs=lines, total=total, folder=request.app[RECORDS].runs.resolve())
 

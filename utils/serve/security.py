@@ -23,10 +23,10 @@ _COOKIE_SECONDS = 30 * 24 * 3600
 # as pictures of its own making (data:).
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "frame-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# WebAssembly may be compiled, in the worker that the engine runs in.
-TRY_POLICY = PAGE_POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'") + "; worker-src 'self'"
+# Of the worker that the browser's translation engine runs in: it may compile WebAssembly.
+WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
 # What a task wrote is shown as if it came from nowhere: its scripts run (the report sorts its tables), but see neither
 # cookies nor this server.
 ARTIFACT_POLICY = (

@@ -16,7 +16,7 @@ from limbeck_engines.store import GroupRow, TaskRow
 from limbeck_engines.task import DONE, PENDING, RUNNING
 from limbeck_taskgraph.differences import NEVER_RAN, differences, nearest
 from pipeline.common.errors import UserError
-from utils.serve.curves import find_curve, resource_figures
+from utils.serve.curves import find_curve, plotly_style_ids, resource_figures
 from utils.serve.pages import RECORDS, SAMPLER, page, render
 from utils.serve.previews import Preview, previews
 from utils.serve.records import Session, shown_state
@@ -90,6 +90,7 @@ async def task_page(request: web.Request) -> web.StreamResponse:
         artifacts=artifacts,
         previews=shown,
         has_curve=has_curve,
+        style_ids=plotly_style_ids(),
         definition=definition,
         commands=view.row.task().commands,
     )
@@ -221,7 +222,7 @@ def _reasons(session: Session, view: TaskView) -> list[str]:
     ]
     found = nearest(meaning, earlier)
     if found is None:
-        return [NEVER_RAN]
+        return [f"it {NEVER_RAN} before"]
     return differences(meaning, found) or ["it was to run anew, though an earlier task means the same"]
 
 
