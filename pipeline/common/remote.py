@@ -1,12 +1,15 @@
 """Files of elsewhere, named by a URI: http(s), file, a path of this machine, or any storage that fsspec knows.
 
 s3://, gs://, abfs:// and the like need their fsspec driver (extra `cloud` brings those of S3 and Google) and take their
-credentials from the environment, as each driver documents.
+credentials from the environment, as each driver documents. Where files are written is in storage.py.
 """
 
+import contextlib
+import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -93,21 +96,61 @@ def _is_web(uri: str) -> bool:
 
 
 def _ask_storage(uri: str, question: Any) -> Any:
-    shown = without_credentials(uri)
-    scheme = uri.partition("://")[0]
-    try:
+    with explained(uri, "read"):
         system, place = fsspec.core.url_to_fs(uri)
         return question(system, place)
+
+
+# What drivers raise, beside Python's own errors: the first are of botocore and google-auth.
+_CREDENTIALS = re.compile(r"Credential|RefreshError|ProfileNotFound|NoAuthToken|SSOToken|TokenRetrieval")
+_DRIVERS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3")
+_PERMANENT = frozenset(
+    getattr(errno, name)
+    for name in ("EINVAL", "EISDIR", "EMSGSIZE", "ENAMETOOLONG", "ENOSYS", "ENOTDIR", "EPERM", "EROFS")
+)
+
+
+@contextlib.contextmanager
+def explained(uri: str, doing: str) -> Iterator[None]:
+    """Says what the drivers of storages raise in the block as people need it; `doing` is "read" or "written".
+
+    Raises MissingError, UserError, or TransientError when a retry may help. FileExistsError stays as it is, and so does
+    a full disk, of which the command's frame tells.
+    """
+    shown, scheme = without_credentials(uri), uri.partition("://")[0]
+    try:
+        yield
     except ImportError as error:
         raise UserError(
             f"{shown}: the driver of {scheme}:// is not installed ({error}): pip install 'limbeck[cloud]', or the "
             "fsspec driver of that storage"
         ) from error
-    except ValueError as error:
-        raise UserError(f"{shown} cannot be read: {error}") from error
     except FileNotFoundError as error:
-        raise MissingError(f"{shown} does not exist") from error
-    except PermissionError as error:
-        raise UserError(f"{shown} may not be read with the credentials that are set: {error}") from error
-    except (OSError, TimeoutError) as error:
-        raise TransientError(f"{shown} cannot be reached: {error}") from error
+        if doing == "read":
+            raise MissingError(f"{shown} does not exist") from error
+        raise UserError(f"{shown} cannot be written, its bucket or folder must be there before: {error}") from error
+    except (UserError, TransientError, FileExistsError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        name = type(error).__name__
+        if _CREDENTIALS.search(name):
+            raise UserError(
+                f"{shown} cannot be {doing}, as there are no valid credentials for {scheme}:// ({error}): set those "
+                "that its driver documents, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "GOOGLE_APPLICATION_CREDENTIALS"
+            ) from error
+        if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
+            raise UserError(f"{shown} may not be {doing} with the credentials that are set: {error}") from error
+        if isinstance(error, ValueError) or name == "ParamValidationError" or _is_permanent(error):
+            raise UserError(f"{shown} cannot be {doing}: {error}") from error
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _DRIVERS:
+            raise TransientError(f"{shown} cannot be reached: {error}") from error
+        raise
+
+
+def _is_permanent(error: Exception) -> bool:
+    status = getattr(error, "code", None)  # of gcsfs
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
+    return refused or (isinstance(error, OSError) and error.errno in _PERMANENT)

@@ -1,5 +1,6 @@
 """Files by URI: what there is, how large it is, and what is said when it is not there."""
 
+import errno
 from pathlib import Path
 
 import fsspec
@@ -79,3 +80,42 @@ def test_paths_may_hold_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_name_is_joined_before_the_query() -> None:
     assert remote.join("https://host/model/?token=1", "vocab.spm") == "https://host/model/vocab.spm?token=1"
     assert remote.join("/models/one", "vocab.spm") == "/models/one/vocab.spm"
+
+
+class HttpError(Exception):
+    """As gcsfs raises it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"answer {code}")
+        self.code = code
+
+
+HttpError.__module__ = "gcsfs.retry"
+RefreshError = type("RefreshError", (Exception,), {"__module__": "google.auth.exceptions"})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (FileNotFoundError("NoSuchBucket"), UserError, "cannot be written, its bucket or folder must be there"),
+        (PermissionError("AccessDenied"), UserError, "may not be written with the credentials that are set: Access"),
+        (OSError("Forbidden: b/models"), UserError, "may not be written with the credentials that are set"),
+        (OSError(errno.EINVAL, "InvalidBucketName"), UserError, "cannot be written: .*InvalidBucketName"),
+        (OSError(errno.EBUSY, "SlowDown"), TransientError, "cannot be reached: .*SlowDown"),
+        (ConnectionResetError("reset"), TransientError, "cannot be reached: reset"),
+        (HttpError(401), UserError, "cannot be written: answer 401"),
+        (HttpError(429), TransientError, "cannot be reached: answer 429"),
+        (RefreshError("expired"), UserError, r"no valid credentials for s3:// \(expired\)"),
+    ],
+)
+def test_what_drivers_raise_is_explained(error: Exception, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as found, remote.explained("s3://key:secret@b/models", "written"):
+        raise error
+    assert "secret" not in str(found.value)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), FileExistsError("there"), ZeroDivisionError("a bug")])
+def test_what_is_not_the_storages_stays_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error)) as found, remote.explained("s3://b/models", "written"):
+        raise error
+    assert found.value is error
