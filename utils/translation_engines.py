@@ -172,7 +172,7 @@ class CTranslate2Engine(_PieceEngine):
 
     def _decode_all(self, sources: Sequence[list[int]]) -> list[list[int]]:
         pieces = self._vocabs[0].all_pieces
-        waiting = {}
+        waiting: dict[int, Any] = {}
         for batch in _batches([len(source) for source in sources]):
             results = self._translator.translate_batch(
                 [[pieces[number] for number in sources[place]] for place in batch],

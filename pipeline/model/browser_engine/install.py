@@ -47,9 +47,9 @@ def engine_folder() -> Path:
     It lies in $LIMBECK_CACHE, else in $XDG_CACHE_HOME/limbeck, else in ~/.cache/limbeck, and is named by the engine's
     version. It appears whole or not at all, and is installed once however many ask at the same time.
 
-    Raises UserError when Node or npm is absent or npm refuses, and TransientError when its registry is not reached.
+    Where it lies already, neither npm nor a network is needed. Raises UserError when it has to be installed and Node or
+    npm is absent, or npm refuses, and TransientError when its registry is not reached.
     """
-    check_node()
     own = os.environ.get("LIMBECK_CACHE")
     cache = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "limbeck"
     folder = cache.expanduser() / f"browser-engine-{engine_version()}"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pipeline.common.errors import TransientError, UserError
 from pipeline.model.browser_engine.files import ModelFiles
-from pipeline.model.browser_engine.install import HERE, engine_files
+from pipeline.model.browser_engine.install import HERE, check_node, engine_files
 
 SECONDS = 600.0  # for one answer
 _CLOSING_SECONDS = 5.0
@@ -29,8 +29,9 @@ class BrowserEngine:
     def __init__(self, files: ModelFiles, seconds: float = SECONDS) -> None:
         """Start the process and load a model; no answer may take longer than `seconds`.
 
-        Raises what engine_folder raises, and UserError when the engine does not load the model.
+        Raises what engine_folder raises, and UserError when there is no Node or the engine does not load the model.
         """
+        check_node()
         worker = engine_files()["worker/bergamot-translator-worker.wasm"].parent
         self.seconds = seconds
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the process

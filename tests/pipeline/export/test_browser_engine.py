@@ -23,7 +23,7 @@ from pipeline.model.quantization import Quantization, QuantizedTransformer
 from pipeline.model.vocab import Vocab, one_line
 from pipeline.vocab.build import train
 
-TEST = 40  # sentences
+TEST = 24  # sentences
 FLOAT32 = {"gemm-precision": "float32"}
 POST_NORM = {name: changes for name, changes in ARCHITECTURES.items() if "pre-norm" not in name} | {
     "more-normalisation": {
@@ -156,7 +156,7 @@ def test_a_student_translates_in_node_as_in_torch(student):
         expected = torch_translations(rounded, sources, vocab, candidates)
         assert abs(chrf(found) - chrf(expected)) <= 1
         # Where an activation stands on the border of two whole numbers, the last bit of a sum decides.
-        assert sum(one == two for one, two in zip(found, expected, strict=True)) >= 0.95 * len(found)
+        assert sum(one == two for one, two in zip(found, expected, strict=True)) >= len(found) - 2
         # A student of 64 dimensions that learned for seconds loses more than those that are used.
         assert chrf(exact) - chrf(found) <= 3
 

@@ -50,7 +50,8 @@ def test_a_page_gets_all_files_of_the_engine():
     assert "startEngine" in files["engine.js"].read_text()
 
 
-def test_what_is_in_the_cache_needs_no_registry(unreachable):
+def test_what_is_in_the_cache_needs_no_registry_and_no_npm(unreachable, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
     folder = unreachable / f"browser-engine-{engine_version()}"
     (folder / install.PACKAGE / "worker").mkdir(parents=True)
     assert engine_folder() == folder

@@ -112,7 +112,7 @@ def test_the_process_ends_with_the_one_that_started_it(export):
     done = subprocess.run([sys.executable, "-c", code, str(export)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL
     with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(int(done.stdout)).wait(5)
+        psutil.Process(int(done.stdout)).wait(30)
 
 
 def test_a_model_that_the_engine_cannot_load_is_named(export, tmp_path):
@@ -146,3 +146,9 @@ def test_a_folder_that_is_no_export_for_the_browser(copied, tmp_path):
     (copied / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(UserError, match=r"metadata\.json has no 'srcvocab': export the model again"):
         ModelFiles.of_export(copied)
+
+
+def test_without_node_it_is_said(export, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="there is no node on the PATH: install Node"):
+        BrowserEngine(ModelFiles.of_export(export))

@@ -24,6 +24,7 @@ from tiny_model import tiny_model, toy_pairs
 from pipeline.common.errors import TransientError, UserError
 from pipeline.common.files import sha256, write_json
 from pipeline.model.browser_engine import BrowserEngine, ModelFiles, engine_files, engine_folder
+from pipeline.model.browser_engine.install import check_node
 from pipeline.model.calibration import calibrate
 from pipeline.model.formats import bergamot
 from pipeline.model.vocab import Vocab
@@ -56,6 +57,7 @@ class Job:
 def needs_engine() -> Path:
     """The folder of the installed package; skips the test, with the reason, when it cannot be had."""
     try:
+        check_node()
         return engine_folder()
     except (UserError, TransientError) as error:
         pytest.skip(str(error))
