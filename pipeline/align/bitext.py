@@ -47,7 +47,7 @@ class Bitext:
         return len(self.src_lengths)
 
     def split(self, most_cells: int) -> Iterator["Bitext"]:
-        """The same pairs in bitexts of at most about `most_cells` cells."""
+        """The same pairs in bitexts of about `most_cells` cells; the first one has the count of those too long."""
         sizes = np.cumsum(self.src_lengths * self.trg_lengths + self.src_lengths + self.trg_lengths + 1)
         cuts = np.flatnonzero(np.diff(sizes // most_cells)) + 1
         sides = [
@@ -55,8 +55,10 @@ class Bitext:
             for ids, lengths in ((self.src, self.src_lengths), (self.trg, self.trg_lengths))
         ]
         lengths = [np.split(lengths, cuts) for lengths in (self.src_lengths, self.trg_lengths)]
+        too_long = self.too_long
         for parts in zip(*sides, *lengths, strict=True):
-            yield Bitext(*parts)
+            yield Bitext(*parts, too_long)
+            too_long = 0
 
 
 class BitextReader:

@@ -145,8 +145,12 @@ def shortlist(
         processes=processes,
         longest=longest,
     )
+    too_long = 0
     for bitext, links in aligner.chunks():
         counts.add(bitext, links)
+        too_long += bitext.too_long
+    if too_long:
+        logger.info(f"{too_long:,} of {aligner.lines:,} pairs are left out: too long (--longest {longest})")
     if not len(counts.keys):
         raise UserError(f"{paths[0]} and {paths[1]} hold no text to learn a shortlist from")
     src.check_known(counts.totals)

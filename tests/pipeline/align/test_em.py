@@ -123,3 +123,23 @@ def test_reader_keeps_all_pairs_in_order(pairs: list[tuple[list[int], list[int]]
     expected = [(s.split(), t.split()) if len(s.split()) * len(t.split()) <= most_cells else ([], []) for s, t in lines]
     assert found == expected
     assert too_long == sum(len(src) * len(trg) > most_cells for src, trg in pairs)
+
+
+@given(st.lists(st.tuples(ids, ids), min_size=1, max_size=30), st.integers(1, 60), st.integers(1, 8))
+def test_splitting_keeps_all_pairs_in_order(
+    pairs: list[tuple[list[int], list[int]]], most_cells: int, longest: int
+) -> None:
+    lines = [(" ".join(map(str, src)), " ".join(map(str, trg))) for src, trg in pairs]
+    whole = BitextReader(lines, 10**6, longest).read(Words(), Words())
+    assert whole is not None
+    assert whole.too_long == sum(max(map(len, pair)) > longest for pair in pairs)
+    assert int(whole.src_lengths.max()) <= longest
+    parts = list(whole.split(most_cells))
+    for name in ("src", "trg", "src_lengths", "trg_lengths"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        assert joined.tolist() == getattr(whole, name).tolist()
+    assert sum(part.too_long for part in parts) == whole.too_long
+    for part in parts:
+        assert len(part.src) == part.src_lengths.sum() and len(part.trg) == part.trg_lengths.sum()
+        # Only the pair that fills a part may go beyond it.
+        assert int(part.src_lengths @ part.trg_lengths) <= most_cells + longest**2
