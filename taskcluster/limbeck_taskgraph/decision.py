@@ -1,4 +1,4 @@
-"""What decision and action tasks run, and the definition of a decision task.
+"""What decision and action tasks run.
 
     python -m limbeck_taskgraph.decision decision --project=… --head-repository=… …
     python -m limbeck_taskgraph.decision action
@@ -12,12 +12,8 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import jsone
 import taskgraph.main
-import yaml
-from slugid import nice
 from taskgraph.actions import registry, render_actions_json
 from taskgraph.config import load_graph_config
 from taskgraph.parameters import Parameters
@@ -25,7 +21,6 @@ from taskgraph.util import taskcluster
 
 from limbeck_taskgraph.catalogue import ROOT
 from limbeck_taskgraph.config_file import ConfigError
-from limbeck_taskgraph.deployment import deployment_of, repository_page
 from limbeck_taskgraph.target_tasks import UnknownStage
 from pipeline.common.errors import EXIT_FAILED, EXIT_RETRY, TransientError, UserError
 
@@ -77,42 +72,6 @@ def run_action(environment: Mapping[str, str]) -> None:
         raise UserError(f"there is no action {name}; there are {', '.join(offered)}")
     given, task_id = (json.loads(environment.get(key, "null")) for key in ("ACTION_INPUT", "ACTION_TASK_ID"))
     registry.callbacks[name](parameters, graph_config, given, group_id, task_id)
-
-
-def render_decision_task(repository: str, ref: str, revision: str, owner: str) -> tuple[str, dict[str, Any]]:
-    """Id and definition of the decision task of a revision, as a push to the repository makes it.
-
-    `ref` is such as refs/heads/main, `owner` the e-mail address of whoever wants the task.
-    """
-    page = repository_page(repository)
-    task_id: str = nice()
-    event = {
-        "ref": ref,
-        "after": revision,
-        "pusher": {"email": owner},
-        "repository": {"clone_url": repository, "html_url": page, "name": page.rpartition("/")[2]},
-    }
-    rendered = render_taskcluster_yml({"tasks_for": "github-push", "event": event, "as_slugid": lambda name: task_id})
-    return task_id, {key: value for key, value in rendered[0].items() if key != "taskId"}
-
-
-def render_taskcluster_yml(context: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tasks that .taskcluster.yml makes of an event or an action."""
-    template = yaml.safe_load((ROOT.parent / ".taskcluster.yml").read_text(encoding="utf-8"))
-    rendered: list[dict[str, Any]] = jsone.render(template["tasks"], dict(context))
-    return rendered
-
-
-def decision_route(repository: str, revision: str) -> str:
-    """Where the index finds the decision task of a revision."""
-    project = repository_page(repository).rpartition("/")[2]
-    return f"{load_graph_config(str(ROOT))['trust-domain']}.v2.{project}.revision.{revision}.taskgraph.decision"
-
-
-def root_url(environment: Mapping[str, str]) -> str:
-    """The deployment's address: TASKCLUSTER_ROOT_URL, or else config.yml's."""
-    configured = deployment_of(load_graph_config(str(ROOT))).root_url
-    return environment.get("TASKCLUSTER_ROOT_URL") or configured
 
 
 if __name__ == "__main__":

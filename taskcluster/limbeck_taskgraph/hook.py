@@ -20,6 +20,7 @@ from limbeck_taskgraph.catalogue import ROOT
 from limbeck_taskgraph.deployment import deployment_of, repository_page, repository_role
 
 PERMISSION = "generic"
+_ACTION = ("name", "title", "description", "taskGroupId", "cb_name", "symbol")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +84,12 @@ def _without_id(tasks: dict[str, Any]) -> dict[str, Any]:
     return {"$let": tasks["$let"], "in": {"$let": outer["$let"], "in": task}}
 
 
+def _same(repository: str) -> list[str]:
+    """How the address of the repository may be written: with and without .git."""
+    plain = repository.removesuffix("/").removesuffix(".git")
+    return [plain, f"{plain}.git"]
+
+
 def _trigger_schema(repository: str) -> dict[str, Any]:
     text = {"type": "string"}
     anything = {"type": "object"}
@@ -98,7 +105,7 @@ def _trigger_schema(repository: str) -> dict[str, Any]:
                 "properties": {
                     "action": {
                         "type": "object",
-                        "required": ["name", "title", "description", "taskGroupId", "cb_name", "symbol"],
+                        "required": list(_ACTION),
                         "additionalProperties": False,
                         "properties": dict.fromkeys(
                             ("name", "title", "description", "taskGroupId", "cb_name", "symbol"), text
@@ -108,7 +115,7 @@ def _trigger_schema(repository: str) -> dict[str, Any]:
                     "repository": {
                         "type": "object",
                         "required": ["url", "project"],
-                        "properties": {"url": {"const": repository}, "project": text},
+                        "properties": {"url": {"enum": _same(repository)}, "project": text},
                     },
                     "push": {
                         "type": "object",

@@ -3,10 +3,10 @@
     python -m limbeck_taskgraph.taskcluster_worker COMMAND
 
 The inputs that MOZ_FETCHES names are fetched from the queue to $MOZ_FETCHES_DIR, the secrets that LIMBECK_SECRETS names
-become variables, and bash is this process from then on. Exit code 75 says that the same task may succeed later.
+become variables, and the command is this process from then on, under limbeck_engines.taskcluster_checkpoints if it
+keeps checkpoints. Exit code 75 says that the same task may succeed later.
 """
 
-import itertools
 import json
 import logging
 import os
@@ -14,19 +14,23 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 import requests
 import taskcluster_urls
-from taskcluster.exceptions import TaskclusterConnectionError, TaskclusterRestFailure
+from taskcluster.exceptions import TaskclusterConnectionError, TaskclusterFailure, TaskclusterRestFailure
 
 import taskcluster
 from pipeline.common.download import download
 from pipeline.common.errors import EXIT_FAILED, EXIT_RETRY, TransientError, UserError
 
+CONFIG = "training-config.yml"
 _DOWNLOADS = 4  # at a time
+_BATCH = 500  # task ids in one request
+_RETRIES = 5
 _NOT_FOUND = 404
 
 logger = logging.getLogger(__name__)
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if len(words) != 1:
             raise UserError("one argument is needed: the command to run")
-        environment = prepare(os.environ)
+        environment = prepare(os.environ, words[0])
     except TransientError as error:
         logger.error(error)
         return EXIT_RETRY
@@ -47,35 +51,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error(error)
         return EXIT_FAILED
     os.chdir(environment["TASK_WORKDIR"])
-    os.execvpe("bash", ["bash", "-c", words[0]], environment)
+    program = ["bash", "-c", words[0]]
+    if "$LIMBECK_CHECKPOINTS" in words[0]:
+        program = ["python3", "-m", "limbeck_engines.taskcluster_checkpoints", "--", *program]
+    return os.execvpe(program[0], program, environment)
 
 
-def prepare(given: Mapping[str, str]) -> dict[str, str]:
-    """Make the task's folders, fetch its inputs and secrets, and return its environment.
+def prepare(given: Mapping[str, str], command: str) -> dict[str, str]:
+    """Make the task's folders, fetch its inputs and secrets and what else it names, and return its environment.
 
     Raises UserError for an input or secret that there is not, TransientError when a service cannot be reached.
     """
     environment = dict(given)
     work = Path(environment.setdefault("TASK_WORKDIR", str(Path.cwd())))
-    environment |= {"MOZ_FETCHES_DIR": str(work / "fetches"), "LIMBECK_CHECKPOINTS": str(work / "checkpoints")}
+    places = {
+        "MOZ_FETCHES_DIR": work / "fetches",
+        "LIMBECK_CHECKPOINTS": work / "checkpoints",
+        "LIMBECK_CONFIG": work / CONFIG,
+        "LIMBECK_DURATIONS": work / "durations.json",
+    }
+    environment |= {name: str(place) for name, place in places.items()}
     for folder in ("fetches", "checkpoints", "artifacts"):
         (work / folder).mkdir(exist_ok=True)
-    fetches = take_fetches(environment)
-    if fetches:
-        _fetch_all(fetches, work / "fetches", _service(environment, "queue", "artifacts"))
+    queue = _queue(environment)
+    _fetch_all(take_fetches(environment), places["MOZ_FETCHES_DIR"], queue)
+    if "$LIMBECK_CONFIG" in command:
+        _download(Artifact(environment["LIMBECK_RUN"], f"public/{CONFIG}", places["LIMBECK_CONFIG"]), queue)
+    if "$LIMBECK_DURATIONS" in command:
+        places["LIMBECK_DURATIONS"].write_text(json.dumps(durations(environment["TASK_ID"], queue)), encoding="utf-8")
     environment |= secret_values(json.loads(environment.pop("LIMBECK_SECRETS", "{}")), environment)
     return environment
 
 
 def take_fetches(environment: dict[str, str]) -> list[dict[str, Any]]:
-    """What MOZ_FETCHES and, for many inputs, MOZ_FETCHES_2 and so on name. They leave the environment: they are large."""
+    """What MOZ_FETCHES names, and for many inputs MOZ_FETCHES_2 and so on. These large variables are taken away."""
     found: list[dict[str, Any]] = []
-    for number in itertools.count(1):
-        text = environment.pop("MOZ_FETCHES" if number == 1 else f"MOZ_FETCHES_{number}", None)
-        if text is None:
-            return found
-        found += json.loads(text)
-    raise AssertionError("count never ends")
+    name, number = "MOZ_FETCHES", 1
+    while name in environment:
+        found += json.loads(environment.pop(name))
+        number += 1
+        name = f"MOZ_FETCHES_{number}"
+    return found
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,8 @@ def _fetch_all(fetches: list[dict[str, Any]], folder: Path, queue: Any) -> None:
     if len({artifact.target for artifact in artifacts}) < len(artifacts):
         raise UserError("two inputs have the same name: give them a dest each")
     with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        for artifact in artifacts:
+            artifact.target.parent.mkdir(parents=True, exist_ok=True)
         list(pool.map(lambda artifact: _download(artifact, queue), artifacts))
     logger.info(f"{len(artifacts)} inputs fetched")
 
@@ -122,16 +140,46 @@ def _names(task_id: str, queue: Any) -> list[str]:
 
 
 def _download(artifact: Artifact, queue: Any) -> None:
-    artifact.target.parent.mkdir(parents=True, exist_ok=True)
     address = taskcluster_urls.api(
         queue.options["rootUrl"], "queue", "v1", f"task/{artifact.task_id}/artifacts/{quote(artifact.name)}"
     )
     try:
         download(address, artifact.target)
     except requests.RequestException as error:
-        raise TransientError(
-            f"the input {artifact.name} of task {artifact.task_id} cannot be fetched: {error}"
-        ) from error
+        raise TransientError(f"{artifact.name} of task {artifact.task_id} cannot be fetched: {error}") from error
+
+
+def durations(task_id: str, queue: Any) -> dict[str, float]:
+    """Seconds that the finished tasks of each stage took, of all that a task stands on."""
+    stages: dict[str, str] = {}
+    seen, unread = set[str](), [task_id]
+    while unread:
+        seen |= set(unread)
+        found = _batched(queue.tasks, unread, "tasks", "the definitions of tasks")
+        stages |= {item["taskId"]: stage for item in found if (stage := _stage_of(item["task"]))}
+        # What the queue has forgotten is not among those found.
+        unread = sorted({upstream for item in found for upstream in item["task"].get("dependencies", [])} - seen)
+    seconds: dict[str, float] = {}
+    for item in _batched(queue.statuses, sorted(stages), "statuses", "the states of tasks"):
+        status = item["status"]
+        if status["state"] == "completed" and status["runs"][-1].get("started"):
+            run, stage = status["runs"][-1], stages[status["taskId"]]
+            taken = datetime.fromisoformat(run["resolved"]) - datetime.fromisoformat(run["started"])
+            seconds[stage] = seconds.get(stage, 0.0) + taken.total_seconds()
+    return seconds
+
+
+def _stage_of(task: Mapping[str, Any]) -> str | None:
+    stage: str | None = task.get("extra", {}).get("limbeck", {}).get("stage")
+    return stage
+
+
+def _batched(method: Any, task_ids: Sequence[str], key: str, what: str) -> list[dict[str, Any]]:
+    pages: list[dict[str, Any]] = []
+    for start in range(0, len(task_ids), _BATCH):
+        asked = {"taskIds": task_ids[start : start + _BATCH]}
+        _ask(lambda asked=asked: method(asked, paginationHandler=pages.append), what)  # type: ignore[misc]
+    return [item for page in pages for item in page[key]]
 
 
 def secret_values(wanted: Mapping[str, Mapping[str, str]], environment: Mapping[str, str]) -> dict[str, str]:
@@ -140,7 +188,7 @@ def secret_values(wanted: Mapping[str, Mapping[str, str]], environment: Mapping[
         return {}
     if "TASKCLUSTER_PROXY_URL" not in environment:
         raise UserError("LIMBECK_SECRETS is set, but TASKCLUSTER_PROXY_URL is not: the task needs taskclusterProxy")
-    service = taskcluster.Secrets({"rootUrl": environment["TASKCLUSTER_PROXY_URL"]})
+    service = taskcluster.Secrets({"rootUrl": environment["TASKCLUSTER_PROXY_URL"], "maxRetries": _RETRIES})
     values = {}
     for variable, place in wanted.items():
         name, key = place["secret"], place["key"]
@@ -151,12 +199,12 @@ def secret_values(wanted: Mapping[str, Mapping[str, str]], environment: Mapping[
     return values
 
 
-def _service(environment: Mapping[str, str], name: str, what: str) -> Any:
-    """A client; artifacts are public, so no proxy is needed for them."""
+def _queue(environment: Mapping[str, str]) -> Any:
+    """The queue; through the proxy, if there is one, with what the task may do."""
     root = environment.get("TASKCLUSTER_PROXY_URL") or environment.get("TASKCLUSTER_ROOT_URL")
     if not root:
-        raise UserError(f"TASKCLUSTER_ROOT_URL is not set: nobody says where {what} are")
-    return getattr(taskcluster, name.capitalize())({"rootUrl": root})
+        raise UserError("TASKCLUSTER_ROOT_URL is not set: nobody says where the queue is")
+    return taskcluster.Queue({"rootUrl": root, "maxRetries": _RETRIES})
 
 
 def _ask(question: Any, what: str) -> Any:
@@ -164,10 +212,11 @@ def _ask(question: Any, what: str) -> Any:
         return question()
     except TaskclusterConnectionError as error:
         raise TransientError(f"{what} cannot be had now: {error}") from error
-    except TaskclusterRestFailure as error:
-        if error.status_code >= 500:
+    except TaskclusterFailure as error:
+        status = error.status_code if isinstance(error, TaskclusterRestFailure) else 0
+        if status >= 500:
             raise TransientError(f"{what} cannot be had now: {error}") from error
-        missing = " (there is none)" if error.status_code == _NOT_FOUND else ""
+        missing = " (there is none)" if status == _NOT_FOUND else ""
         raise UserError(f"{what} cannot be had{missing}: {error}") from error
 
 

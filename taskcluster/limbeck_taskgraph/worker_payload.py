@@ -65,9 +65,13 @@ def _worker(config: TransformConfig, deployment: Deployment, task: dict[str, Any
         **source_environment(config.params),
         **({"LIMBECK_SECRETS": json.dumps(secrets, sort_keys=True)} if secrets else {}),
     }
+    stage_command = worker["command"][0][-1]
+    if "$LIMBECK_CONFIG" in stage_command:
+        # The action's task has the run's config among its artifacts.
+        worker["env"]["LIMBECK_RUN"] = {"task-reference": "<decision>"}
     worker["max-run-time"] = min(worker["max-run-time"], deployment.max_run_time)
     # A training publishes its checkpoints while it runs.
-    publishes = "$LIMBECK_CHECKPOINTS" in worker["command"][0][-1]
+    publishes = "$LIMBECK_CHECKPOINTS" in stage_command
     worker["taskcluster-proxy"] = bool(secrets) or publishes
     implementation, _ = worker_type_implementation(config.graph_config, task["worker-type"])
     if implementation == "docker-worker":

@@ -1,9 +1,12 @@
 """Graphs as a Taskcluster deployment gets them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import taskgraph.util.taskcluster as tc
 import yaml
+from decision_services import Services, serve_decisions
 from taskgraph.generator import TaskGraphGenerator
 from taskgraph.parameters import Parameters
 from taskgraph.util.parameterization import resolve_timestamps
@@ -57,3 +60,22 @@ class Deployment:
 @pytest.fixture
 def deployment(monkeypatch: pytest.MonkeyPatch) -> Deployment:
     return Deployment(monkeypatch)
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    """Taskcluster's services, and taskgraph asking them as in a task that has the proxy."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TASKGRAPH_SERIAL", "1")
+    with serve_decisions() as served:
+        monkeypatch.setenv("TASKCLUSTER_PROXY_URL", served.url)
+        monkeypatch.setenv("TASKCLUSTER_ROOT_URL", served.url)
+        _forget_clients()
+        yield served
+    _forget_clients()
+
+
+def _forget_clients() -> None:
+    for cached in (tc.get_root_url, tc.get_taskcluster_client, tc.get_session):
+        cached.cache_clear()
+    tc._task_definitions_cache.cache.clear()

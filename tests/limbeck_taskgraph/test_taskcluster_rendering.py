@@ -1,6 +1,5 @@
 """Configs -> what a Taskcluster deployment gets: routes, scopes, payloads, limits; judged by the services' schemas."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from taskgraph.taskgraph import TaskGraph
 from limbeck_taskgraph.catalogue import ROOT
 from limbeck_taskgraph.config_file import load_training_config
 from limbeck_taskgraph.deployment import deployment_of, repository_page, repository_role
+from limbeck_taskgraph.fan_out import FOR_EACH
 from limbeck_taskgraph.generate import generate_graph
 from limbeck_taskgraph.graph_limits import depth
 from pipeline.common.errors import UserError
@@ -222,13 +222,11 @@ def test_depth_is_that_of_the_longest_row() -> None:
     assert depth(TaskGraph(tasks, Graph(frozenset(labels), frozenset(edges)))) == 300
 
 
-def test_two_stages_of_one_label_are_refused(deployment: Any, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_stages_of_one_label_are_refused(
+    deployment: Any, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     twice = {"dataset": "gettext_same", "dataset-name": "gettext_same", "dataset-label": "gettext-same", "uses": []}
-    monkeypatch.setitem(
-        __import__("limbeck_taskgraph.fan_out", fromlist=["FOR_EACH"]).FOR_EACH,
-        "parallel-datasets",
-        lambda context: iter([copy.deepcopy(twice), copy.deepcopy(twice)]),
-    )
+    monkeypatch.setitem(FOR_EACH, "parallel-datasets", lambda context: iter([dict(twice), dict(twice)]))
     with pytest.raises(Exception, match="duplicate tasks with label dataset-gettext-same-en-de"):
         _ = deployment.generator(make_config()).full_task_set
 

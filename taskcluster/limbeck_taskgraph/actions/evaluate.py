@@ -5,7 +5,6 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from taskgraph.actions.registry import register_callback_action
 
-from limbeck_taskgraph.actions.train import checked_config
 from limbeck_taskgraph.actions.training_run import render, run_parameters, start_run
 from limbeck_taskgraph.continuation_config import ContinuedModel, UriPair
 from limbeck_taskgraph.section import Section
@@ -50,7 +49,7 @@ def evaluate_action(parameters: Any, graph_config: Any, input: Any, task_group_i
 
 
 def evaluation_config(values: Any) -> TrainingConfig:
-    """The training config that means the request."""
+    """The training config that means the request. It has nothing to train with, which a config to train must have."""
     try:
         request = EvaluationRequest.model_validate(values)
     except ValidationError as error:
@@ -60,10 +59,10 @@ def evaluation_config(values: Any) -> TrainingConfig:
         raise UserError(f"input: model.mode: found {request.model.mode!r}; allowed: 'use', as nothing is trained")
     given = request.model_dump(mode="json", by_alias=True, exclude_none=True)
     continuation = {"models": {request.role: given["model"]}} | ({"vocab": given["vocab"]} if request.vocab else {})
-    return checked_config(
+    return TrainingConfig.model_validate(
         {
             "experiment": {**{key: given[key] for key in ("name", "src", "trg")}, "evaluation": given["evaluation"]},
-            "datasets": {"test": given["test"], "devtest": given["test"]},
+            "datasets": {"test": given["test"]},
             "continuation": continuation,
             "target-stage": f"evaluate-{request.role}",
         }

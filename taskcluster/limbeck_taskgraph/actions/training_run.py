@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any
 
-from taskgraph.decision import taskgraph_decision
+from taskgraph.decision import taskgraph_decision, write_artifact
 from taskgraph.generator import TaskGraphGenerator
 from taskgraph.parameters import Parameters
 from taskgraph.taskgraph import TaskGraph
@@ -15,6 +15,7 @@ from taskgraph.util.time import value_of
 from limbeck_taskgraph.reuse import History, Named, Plan, make_plan
 from limbeck_taskgraph.target_tasks import METHOD
 from limbeck_taskgraph.taskcluster_history import IndexHistory, NoHistory, of_earlier_groups, of_named_tasks
+from limbeck_taskgraph.taskcluster_worker import CONFIG
 from limbeck_taskgraph.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ def start_run(parameters: Parameters, graph_config: Any, config: TrainingConfig)
         logger.info(f"runs:   {label}: {'; '.join(plan.run[label])}")
     values["existing_tasks"] = plan.reused
     values["existing_digests"] = {label: graph.tasks[label].attributes["digest"] for label in plan.by_name}
+    given = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    write_artifact(CONFIG, given)
     taskgraph_decision({"root": graph_config.root_dir}, parameters=Parameters(**values))
 
 
