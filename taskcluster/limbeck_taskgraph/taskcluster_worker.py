@@ -111,7 +111,8 @@ def _fetch_all(fetches: list[dict[str, Any]], folder: Path, queue: Any) -> None:
         for artifact in artifacts:
             artifact.target.parent.mkdir(parents=True, exist_ok=True)
         list(pool.map(lambda artifact: _download(artifact, queue), artifacts))
-    logger.info(f"{len(artifacts)} inputs fetched")
+    if artifacts:
+        logger.info(f"{len(artifacts)} inputs fetched")
 
 
 def _artifacts(fetch: dict[str, Any], folder: Path, queue: Any) -> Iterator[Artifact]:
@@ -178,7 +179,7 @@ def _batched(method: Any, task_ids: Sequence[str], key: str, what: str) -> list[
     pages: list[dict[str, Any]] = []
     for start in range(0, len(task_ids), _BATCH):
         asked = {"taskIds": task_ids[start : start + _BATCH]}
-        _ask(lambda asked=asked: method(asked, paginationHandler=pages.append), what)  # type: ignore[misc]
+        _ask(lambda asked=asked: method(payload=asked, paginationHandler=pages.append), what)  # type: ignore[misc]
     return [item for page in pages for item in page[key]]
 
 
