@@ -82,7 +82,8 @@ def upload(
     to_send = [*missing, *different]
     known = len(files) - len(to_send)
     logger.info(f"{len(to_send):,} of {len(files):,} files to send to {target.shown}; {known:,} are there already")
-    send(to_send, target, {file.name for file in different}, connections)
+    if to_send:
+        send(to_send, target, {file.name for file in different}, connections)
     for place, text in sums.values():
         _write_sums(place, text, target)
     sent = {file.name for file in to_send}

@@ -64,7 +64,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_storage_without_its_driver_names_what_to_install() -> None:
     with pytest.raises(UserError, match=r"limbeck\[cloud\]"):
-        remote.size("gs://bucket/vocab.spm")
+        remote.size("abfs://container/vocab.spm")
 
 
 def test_paths_may_hold_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

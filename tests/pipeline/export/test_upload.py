@@ -286,7 +286,7 @@ def test_urls_that_take_no_files(source, web: WebServer):
     with pytest.raises(UserError, match="names no folder"):
         run(source, "s3://")
     with pytest.raises(UserError, match=r"limbeck\[cloud\]"):
-        run(source, "gs://bucket/models")
+        run(source, "abfs://container/models")
     with pytest.raises(UserError, match="at least 1"):
         run(source, "memory://x", "--connections", "0")
     (source / "in-the-way").write_text("a file")
