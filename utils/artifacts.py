@@ -4,19 +4,32 @@ A run also stands on tasks of earlier runs that it reused; they are listed with 
 """
 
 import argparse
-import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck_engines.artifacts import ArtifactError, read_manifest
+from limbeck_engines.base import Engine
 from limbeck_engines.store import Store, TaskRow
 from limbeck_engines.task import DONE
+from limbeck_engines.taskcluster_client import root_of
+from pipeline.common.download import download
 from pipeline.common.errors import UserError
 from pipeline.common.files import sha256
-from utils.common import add_runs_argument, command_parser, did_you_mean, find_group, find_task, open_store, run_command
+from utils.common import (
+    add_runs_argument,
+    command_parser,
+    did_you_mean,
+    find_group,
+    find_task,
+    open_engine,
+    open_store,
+    run_command,
+)
+from utils.places import Place, folder_of, told_sha256
 
 EXAMPLES = """examples:
   limbeck artifacts
@@ -25,7 +38,6 @@ EXAMPLES = """examples:
   limbeck artifacts VfLPTQDl --stage export --download my-model
   cp -r $(limbeck artifacts export-en-de --folder)/export my-model
 """
-_CHUNK = 1 << 20
 _BUILD = "public/build/"
 
 
@@ -34,9 +46,9 @@ class Artifact:
     """One file that a task made. `lines` is None for what is not compressed text."""
 
     name: str  # below public/build, or whole when it lies elsewhere
-    path: Path
-    size: int  # bytes
-    sha256: str
+    place: Place
+    size: int | None  # bytes; None when the deployment that has it does not say
+    sha256: str | None  # None when its worker told none
     lines: int | None
 
 
@@ -65,25 +77,29 @@ def _artifacts(options: argparse.Namespace) -> int:
     if options.folder:
         if len(rows) != 1:
             raise UserError(f"--folder is for one task, and {len(rows)} are named: give a task's label or id")
-        print(_folder(store, rows[0]) / _BUILD.rstrip("/"))
+        print(_folder(store, rows[0]))
         return 0
     for row in rows:
-        print(f"{row.label} ({row.task_id})  {_folder(store, row) / _BUILD.rstrip('/')}")
+        print(f"{row.label} ({row.task_id})  {_folder(store, row)}")
         for artifact in artifacts_of(store, row):
             lines = "" if artifact.lines is None else f"  {artifact.lines:,} lines"
-            print(f"  {artifact.size:>15,}  {artifact.name}{lines}", end="")
+            size = "?" if artifact.size is None else f"{artifact.size:,}"
+            print(f"  {size:>15}  {artifact.name}{lines}", end="", flush=True)
             print(f"  {_copy(artifact, options.download / row.label / artifact.name)}" if options.download else "")
     return 0
 
 
 def _chosen(store: Store, name: str | None, stage: str | None) -> list[TaskRow]:
     """The finished tasks that the command line names."""
-    groups = store.groups()
-    is_group = name is None or any(group.group_id.startswith(name) for group in groups)
-    if name is not None and (store.find_task(name) or not is_group):
+    groups = [group.group_id for group in store.groups()]
+    is_task = name is not None and name not in groups and store.find_task(name) is not None
+    if name is not None and (is_task or not any(group_id.startswith(name) for group_id in groups)):
         rows = [find_task(store, name, done=True)]
     else:
-        rows = [row for row in store.run_tasks(find_group(store, name).group_id).values() if row.state in DONE]
+        group = find_group(store, name)
+        if group.url:
+            open_engine(store, group).status(group.group_id)  # brings the record up to date
+        rows = [row for row in store.run_tasks(group.group_id).values() if row.state in DONE]
     if stage is None:
         return rows
     kinds = {row.label: row.task().kind for row in rows}
@@ -95,21 +111,39 @@ def _chosen(store: Store, name: str | None, stage: str | None) -> list[TaskRow]:
 
 def artifacts_of(store: Store, row: TaskRow) -> Iterator[Artifact]:
     """What a finished task made, by name. Raises UserError when it is not finished or its manifest is damaged."""
-    folder = _folder(store, row)
+    group = store.group(row.group_id)
+    if group.url:
+        yield from _artifacts_elsewhere(open_engine(store, group), row.task_id)
+        return
+    folder = _run_folder(store, row)
     try:
-        manifest = read_manifest(folder.parent)
+        manifest = read_manifest(folder)
     except ArtifactError as error:
         raise UserError(f"the artifacts of {row.label} ({row.task_id}) are damaged: {error}") from error
     for name, file in sorted(manifest["artifacts"].items()):
-        yield Artifact(name.removeprefix(_BUILD), folder / name, file["size"], file["sha256"], file.get("lines"))
+        place = folder / "artifacts" / name
+        yield Artifact(name.removeprefix(_BUILD), place, file["size"], file["sha256"], file.get("lines"))
 
 
-def _folder(store: Store, row: TaskRow) -> Path:
-    """The folder of a finished task's artifacts."""
+def _artifacts_elsewhere(engine: Engine, task_id: str) -> Iterator[Artifact]:
+    sizes = engine.artifact_sizes(task_id)
+    for name, place in sorted(engine.artifacts(task_id).items()):
+        yield Artifact(name.removeprefix(_BUILD), place, sizes.get(name), None, None)
+
+
+def _folder(store: Store, row: TaskRow) -> Place:
+    """The folder, or URL, of a finished task's `public/build/…` artifacts."""
+    group = store.group(row.group_id)
+    if group.url:
+        return folder_of(open_engine(store, group), row.task_id) or f"{root_of(group.url)}/tasks/{row.task_id}"
+    return _run_folder(store, row) / "artifacts" / _BUILD.rstrip("/")
+
+
+def _run_folder(store: Store, row: TaskRow) -> Path:
     run = store.run_folder(row.task_id)
     if row.state not in DONE or run is None:
         raise UserError(f"{row.label} ({row.task_id}) has no artifacts: it is {row.state}")
-    return run / "artifacts"
+    return run
 
 
 def _copy(artifact: Artifact, target: Path) -> str:
@@ -117,26 +151,27 @@ def _copy(artifact: Artifact, target: Path) -> str:
 
     Raises UserError when the artifact is not what its task made.
     """
-    if target.is_file() and target.stat().st_size == artifact.size and sha256(target) == artifact.sha256:
+    place, expected = artifact.place, artifact.sha256
+    if isinstance(place, str):
+        expected = told_sha256(place)
+    if target.is_file() and target.stat().st_size == artifact.size and sha256(target) == expected:
         return "is there"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    digest = hashlib.sha256()
     try:
-        with artifact.path.open("rb") as source, temporary.open("wb") as copy:
-            while chunk := source.read(_CHUNK):
-                digest.update(chunk)
-                copy.write(chunk)
-        if digest.hexdigest() != artifact.sha256:
-            raise UserError(
-                f"{artifact.path} is damaged (another SHA-256 than its manifest says): {target} is not made"
-            )
+        if isinstance(place, str):
+            download(place, temporary)
+        else:
+            shutil.copyfile(place, temporary)
+        found = sha256(temporary)
+        if expected is not None and found != expected:
+            raise UserError(f"{place} is damaged (its SHA-256 is {found}, not {expected}): {target} is not made")
         temporary.replace(target)
     except OSError as error:
-        raise UserError(f"{artifact.path} cannot be copied: {error}") from error
+        raise UserError(f"{place} cannot be copied: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return "copied"
+    return "copied" if expected is not None else "copied, unchecked (no SHA-256 is known)"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from limbeck_engines import engine_class
 from limbeck_engines.artifacts import Layout
 from limbeck_engines.base import Engine
 from limbeck_engines.store import GroupRow, Store, TaskRow
-from limbeck_engines.task import DONE
+from limbeck_engines.task import DONE, PENDING, RUNNING
 from limbeck_taskgraph.config_file import ConfigError, load_training_config
 from limbeck_taskgraph.target_tasks import UnknownStage
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -80,11 +80,13 @@ def read_config(options: argparse.Namespace) -> TrainingConfig:
 
 
 def read_config_file(path: str, options: argparse.Namespace) -> TrainingConfig:
-    """The same for a config of that path. Tasks of the runs folder that its continuation names become paths."""
+    """The same for a config of that path. Tasks of the record that its continuation names become paths or URLs."""
     config = load_training_config(path)
     if target := getattr(options, "target_stage", None):
         config = config.model_copy(update={"target_stage": target})
-    config = with_local_tasks(config, open_store(getattr(options, "runs", None) or default_runs()))
+    shares_files = engine_class(getattr(options, "engine", "local")).shares_files
+    store = open_store(getattr(options, "runs", None) or default_runs())
+    config = with_local_tasks(config, store, as_paths=shares_files)
     config = with_absolute_paths(config)
     check_values(config)
     for warning in config.warnings():
@@ -170,6 +172,13 @@ def find_task(store: Store, name: str, done: bool = False) -> TaskRow:
     row = store.find_task(name)
     if row:
         return row
+    for group in store.groups():
+        # What goes on elsewhere is recorded when somebody asks.
+        if group.url and group.state in (PENDING, RUNNING):
+            open_engine(store, group).status(group.group_id)
+    row = store.find_task(name)
+    if row:
+        return row
     labels: dict[str, None] = {}
     for group in store.groups():
         for task in store.tasks(group.group_id):
@@ -184,12 +193,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error: the nearest of what there is, if anything is near."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close and close[0] != name else ""
-
-
-def artifact_folder(engine: Engine, task_id: str) -> Path:
-    """The folder that a finished task's `public/build/…` artifacts lie in. Raises UserError when there are none."""
-    artifacts = engine.artifacts(task_id)
-    if not artifacts:
-        raise UserError(f"task {task_id} has no artifacts")
-    name, path = next(iter(artifacts.items()))
-    return Path(str(path).removesuffix(name), "public/build")

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from limbeck_engines.base import Engine
 from limbeck_engines.store import Store
 from limbeck_engines.task import DONE
 from pipeline.common.comparison import Metrics, TestSet, robustness, role, score, test_sets, words_per_second
@@ -21,7 +22,8 @@ from pipeline.common.figures import read_metrics
 from pipeline.common.files import read_json, write_lines
 from pipeline.evaluate.page_style import SCRIPT, STYLE
 from pipeline.evaluate.page_table import cell, name_cell, sortable_table
-from utils.common import add_runs_argument, command_parser, find_group, open_store, run_command
+from utils.common import add_runs_argument, command_parser, find_group, open_engine, open_store, run_command
+from utils.places import read_json_at
 
 EXAMPLES = """examples:
   limbeck compare VfLPTQDl Qn3Xk0aB
@@ -131,10 +133,12 @@ def read_run(name: str, store: Store | None, runs: Path) -> Run:
     if store is None:
         raise UserError(f"nothing has run in {runs} yet, and {name} is no report.json: name the folder with --runs")
     group = find_group(store, name)
+    title = f"{group.group_id[:8]} {group.name}"
+    if group.url:
+        return _run_elsewhere(title, open_engine(store, group), group.group_id)
     rows = [row for _, row in sorted(store.run_tasks(group.group_id).items()) if row.state in DONE]
     folders = {row.label: store.run_folder(row.task_id) for row in rows}
     artifacts = {label: folder / "artifacts" / "public" / "build" for label, folder in folders.items() if folder}
-    title = f"{group.group_id[:8]} {group.name}"
     reports = [folder / "report.json" for label, folder in artifacts.items() if label.startswith("report-")]
     if reports:
         return Run(title, _read_report(reports[0]).metrics)
@@ -145,8 +149,20 @@ def read_run(name: str, store: Store | None, runs: Path) -> Run:
     return Run(title, metrics)
 
 
+def _run_elsewhere(title: str, engine: Engine, group_id: str) -> Run:
+    """The run of an engine whose artifacts are not on this machine, from its report."""
+    for row in engine.status(group_id).tasks:
+        if row.label.startswith("report-") and row.state in DONE:
+            report = read_json_at(engine, row.task_id, "public/build/report.json")
+            return Run(title, _checked(report, f"report.json of {row.task_id}").metrics)
+    raise UserError(f"{title} has no report yet")
+
+
 def _read_report(path: Path) -> Run:
-    report = read_json(path)
+    return _checked(read_json(path), str(path))
+
+
+def _checked(report: Any, path: str) -> Run:
     try:
         metrics = report["metrics"]
         for entry in metrics:
@@ -158,7 +174,7 @@ def _read_report(path: Path) -> Run:
         raise UserError(f"{path} is no report.json of a run") from error
     if not metrics:
         raise UserError(f"{path} has no figures: no model was evaluated in that run")
-    return Run(str(path), metrics)
+    return Run(path, metrics)
 
 
 def compare_runs(runs: Sequence[Run]) -> Iterator[Row]:

@@ -1,24 +1,24 @@
 """What a person sees when a run has ended well: the figures, a few translations, and where everything lies."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from limbeck_engines.base import Engine
+from limbeck_engines.taskcluster_states import ACTION_LABEL
 from pipeline.evaluate.table import summary_table
-from utils.common import artifact_folder
+from utils.places import Place, folder_of, read_json_at
 
 SAMPLES = 4
 
 
 def finish_run(engine: Engine, tasks: Mapping[str, str]) -> int:
     """Print the closing lines of a run from its tasks (label -> task id); returns exit code 0."""
-    report = _artifact(engine, tasks, "report-", "report.html")
-    export = _artifact(engine, tasks, "export-", "export")
-    browser = _artifact(engine, tasks, "export-browser-", "browser")
+    results = {label: task_id for label, task_id in sorted(tasks.items()) if label != ACTION_LABEL}
+    report = _artifact(engine, results, "report-", "report.html")
+    export = _artifact(engine, results, "export-", "export")
+    browser = _artifact(engine, results, "export-browser-", "browser")
     if report:
-        content = json.loads(report.with_name("report.json").read_text(encoding="utf-8"))
+        content = read_json_at(engine, report[0], "public/build/report.json")
         print("\n" + summary_table(sorted(content["metrics"], key=_order)))
         # From short to long sentences.
         samples = content["samples"]
@@ -30,15 +30,16 @@ def finish_run(engine: Engine, tasks: Mapping[str, str]) -> int:
                 print(f"  {name:<12} {text}")
     print()
     if export:
-        print(f"model   {export}\n        limbeck translate {export}")
+        fetch = f"limbeck artifacts {export[0]} --download ." if isinstance(export[1], str) else None
+        print(f"model   {export[1]}\n        {fetch or f'limbeck translate {export[1]}'}")
     if browser:
-        print(f"browser {browser}")
+        print(f"browser {browser[1]}")
     if report:
-        print(f"report  {report}")
+        print(f"report  {report[1]}")
     if not export and not report:
-        for label, task_id in sorted(tasks.items()):
+        for label, task_id in results.items():
             if engine.artifacts(task_id):
-                print(f"  {label}  {artifact_folder(engine, task_id)}")
+                print(f"  {label}  {folder_of(engine, task_id)}")
     return 0
 
 
@@ -60,9 +61,9 @@ def _order(metrics: Mapping[str, Any]) -> tuple[int, str, str]:
     return role, name, str(metrics["dataset"])
 
 
-def _artifact(engine: Engine, tasks: Mapping[str, str], label_prefix: str, name: str) -> Path | None:
-    """The artifact of this name that a task with such a label has."""
-    for label, task_id in sorted(tasks.items()):
-        if label.startswith(label_prefix) and (path := artifact_folder(engine, task_id) / name).exists():
-            return path
+def _artifact(engine: Engine, tasks: Mapping[str, str], label_prefix: str, name: str) -> tuple[str, Place] | None:
+    """The first task with such a label that has the artifact of this name, a file or a folder, and where that is."""
+    for label, task_id in tasks.items():
+        if label.startswith(label_prefix) and (place := folder_of(engine, task_id, name)) is not None:
+            return task_id, place
     return None

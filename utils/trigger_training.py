@@ -7,12 +7,14 @@ means, so running the same command again goes on where the last run stood, whate
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import slugid
+import yaml
 
 from limbeck_engines import ENGINES, engine_class
 from limbeck_engines.display import open_display
@@ -76,10 +78,13 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
     config = read_config(options)
     engine = engine_class(options.engine).from_options(options.runs, options)
     graph = generate_graph(config)
-    plan = plan_run(engine.store, graph, config, wishes)
+    plan = engine.plan(graph, config) or plan_run(engine.store, graph, config, wishes)
     expected = forecast(engine.store, graph, plan, probe=not options.no_probe)
     subgraph = apply_plan(graph, plan)
-    check_inputs(engine.store, subgraph)
+    if engine.shares_files:
+        check_inputs(engine.store, subgraph)
+    else:
+        expected = dataclasses.replace(expected, disk=0)
     group_id = slugid.nice() if plan.run and not options.dry_run else None
     if options.json:
         print(json.dumps(plan_json(graph, plan, expected, group_id), indent=2, ensure_ascii=False), flush=True)
@@ -103,14 +108,21 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
         if engine.attended:
             check_precision(config, gpu_count())
         tasks = engine_tasks(subgraph, gpu_count() if engine.attended else None)
-        group_id = engine.submit(group_id, config.experiment.name, tasks, path.read_text("utf-8"))
+        text = path.read_text("utf-8") if engine.shares_files else config_text(config)
+        group_id = engine.submit(group_id, config.experiment.name, tasks, text)
         log_trigger(engine.store, path, config.experiment.name, group_id, counts, words)
         if not (engine.attended or options.wait):
             return handed_over(engine, group_id)
         if not engine.run(group_id, open_display()).succeeded:
             return 1
-        labels = {task.label: task_id for task_id, task in subgraph.tasks.items()}
+        labels = {row.label: row.task_id for row in engine.store.tasks(group_id)}
         return finish_run(engine, {**plan.reused, **labels})
+
+
+def config_text(config: TrainingConfig) -> str:
+    """The config as it stands after all flags, for an engine that renders the graph itself."""
+    values = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
 
 
 def _confirmed() -> bool:
