@@ -25,7 +25,7 @@ class Machine:
     @classmethod
     def detect(cls, cpus: int | None = None, memory: int | None = None, gpus: int | None = None) -> "Machine":
         """This machine, or this container of it; a given number replaces the one found."""
-        found = _find_gpus()
+        found = find_gpus()
         if gpus is not None:
             found = (found + tuple(str(number) for number in range(len(found), gpus)))[:gpus]
         return cls(_count_cpus() if cpus is None else cpus, _find_memory() if memory is None else memory, found)
@@ -90,7 +90,7 @@ def _read_limit(name: str) -> str:
         return ""
 
 
-def _find_gpus() -> tuple[str, ...]:
+def find_gpus() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1")

@@ -246,6 +246,10 @@ class Store:
         """The tasks of a digest, of whichever group of the runs folder, that are recorded as running."""
         return self._select(f"WHERE digest = ? AND state = ? AND {_IN_RUNS_FOLDER}", digest, RUNNING)
 
+    def unfinished(self, digest: str) -> list[TaskRow]:
+        """The tasks of a digest, of whichever group, that run or wait."""
+        return self._select("WHERE digest = ? AND state IN (?, ?)", digest, RUNNING, PENDING)
+
     def resolve(self, task_id: str) -> TaskRow | None:
         """The task whose artifacts stand for this one's (mostly itself); None when there is no such task."""
         row = self.find_task(task_id)
