@@ -7,7 +7,7 @@ result (`parameters`). Dependencies, fetches, the command line and the digest ar
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -106,6 +106,7 @@ def _flatten(values: list[Any]) -> list[str]:
 def resolve_inputs(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[Stage]:
     """Find the tasks that make each input. A stage one of whose inputs nobody makes is not there."""
     catalogue = load_catalogue()
+    upstream = Upstream(config.kind_dependencies_tasks.values())
     for stage in stages:
         resolved: dict[str, list[Any]] = {}
         for name, wanted in stage.get("inputs", {}).items():
@@ -113,7 +114,7 @@ def resolve_inputs(config: TransformConfig, stages: Iterator[Stage]) -> Iterator
             if condition and not look_up(condition, stage["context"]):
                 resolved[name] = []
                 continue
-            makers = _makers(config, catalogue[wanted.rstrip("?")], stage["variables"])
+            makers = _makers(config, upstream, catalogue[wanted.rstrip("?")], stage["variables"])
             if not makers and not wanted.endswith("?"):
                 break
             resolved[name] = makers
@@ -121,22 +122,44 @@ def resolve_inputs(config: TransformConfig, stages: Iterator[Stage]) -> Iterator
             yield {**stage, "resolved": resolved}
 
 
-def _makers(config: TransformConfig, wanted: Any, variables: dict[str, Any]) -> list[Any]:
+class Upstream:
+    """The tasks that a kind may read of, by what they make: with thousands of chunks none looks at all others."""
+
+    def __init__(self, tasks: Iterable[Any]) -> None:
+        self._tasks = list(tasks)
+        # Output, variable -> value -> places in the list of tasks.
+        self._places: dict[tuple[str, str | None], dict[Any, list[int]]] = {}
+
+    def makers(self, output: str, variables: dict[str, Any]) -> list[Any]:
+        """Those that make an output for the same data set, chunk and teacher, or for all of them; in their order."""
+        matched = [key for key in MATCHED if key in variables]
+        first = matched[0] if matched else None
+        places = self._by_value(output, first)
+        own = places.get(variables[first], []) + places.get(None, []) if first else places.get(None, [])
+        return [
+            task
+            for task in (self._tasks[place] for place in sorted(own))
+            if all(task.attributes["variables"].get(key, variables[key]) == variables[key] for key in matched)
+        ]
+
+    def _by_value(self, output: str, variable: str | None) -> dict[Any, list[int]]:
+        if (output, variable) not in self._places:
+            places: dict[Any, list[int]] = {}
+            for place, task in enumerate(self._tasks):
+                if output in task.attributes["outputs"]:
+                    value = task.attributes["variables"].get(variable) if variable else None
+                    places.setdefault(value, []).append(place)
+            self._places[output, variable] = places
+        return self._places[output, variable]
+
+
+def _makers(config: TransformConfig, upstream: Upstream, wanted: Any, variables: dict[str, Any]) -> list[Any]:
     missing = [kind for kind in wanted.made_by if kind not in config.config.get("kind-dependencies", [])]
     if missing:
         raise ValueError(
             f"kind {config.kind} reads {wanted.name}, made by {', '.join(missing)}: add it to its kind-dependencies"
         )
-    found = [
-        task
-        for task in config.kind_dependencies_tasks.values()
-        if wanted.name in task.attributes["outputs"]
-        and all(
-            task.attributes["variables"].get(key, variables[key]) == variables[key]
-            for key in MATCHED
-            if key in variables
-        )
-    ]
+    found = upstream.makers(wanted.name, variables)
     if wanted.first_of:
         first = next((kind for kind in wanted.made_by if any(task.kind == kind for task in found)), None)
         found = [task for task in found if task.kind == first]

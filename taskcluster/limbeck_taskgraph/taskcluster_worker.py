@@ -1,10 +1,11 @@
 """Run a stage's command on a Taskcluster worker, in the folders that the local engine would give it.
 
-    python -m limbeck_taskgraph.taskcluster_worker COMMAND
+    python -m limbeck_taskgraph.taskcluster_worker COMMAND…
 
 The inputs that MOZ_FETCHES names are fetched from the queue to $MOZ_FETCHES_DIR, the secrets that LIMBECK_SECRETS names
 become variables, and the command is this process from then on, under limbeck_engines.taskcluster_checkpoints if it
-keeps checkpoints. Exit code 75 says that the same task may succeed later.
+keeps checkpoints. A command that is too long for one argument is given in parts, which are put together again. Exit
+code 75 says that the same task may succeed later.
 """
 
 import json
@@ -41,9 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if len(words) != 1:
-            raise UserError("one argument is needed: the command to run")
-        environment = prepare(os.environ, words[0])
+        if not words:
+            raise UserError("an argument is needed: the command to run")
+        command = "".join(words)
+        environment = prepare(os.environ, command)
     except TransientError as error:
         logger.error(error)
         return EXIT_RETRY
@@ -51,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error(error)
         return EXIT_FAILED
     os.chdir(environment["TASK_WORKDIR"])
-    program = ["bash", "-c", words[0]]
-    if "$LIMBECK_CHECKPOINTS" in words[0]:
+    script = Path(environment["TASK_WORKDIR"], "stage.sh")
+    script.write_text(command, encoding="utf-8")
+    program = ["bash", str(script)]
+    if "$LIMBECK_CHECKPOINTS" in command:
         program = ["python3", "-m", "limbeck_engines.taskcluster_checkpoints", "--", *program]
     return os.execvpe(program[0], program, environment)
 

@@ -4,6 +4,7 @@ The stage's command stays as it is, the last argument of a command that gets the
 and the secrets (taskcluster/scripts, taskcluster_worker.py) and then runs it in the folders that the local engine has.
 """
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +18,9 @@ from pipeline.common.errors import UserError
 
 # What an image of taskcluster/docker works in.
 DOCKER_WORKDIR = "/builds/worker"
-# The system takes no variable of more than 128 KB.
+# The system takes no variable and no argument of more than 128 KB.
 FETCHES_SIZE = 100_000
+ARGUMENT_SIZE = 30_000  # characters, of up to 4 bytes
 _TASK_ID_LENGTH = 22
 
 
@@ -56,7 +58,9 @@ def _worker_type(config: TransformConfig, alias: str, training_config: dict[str,
 
 def _worker(config: TransformConfig, deployment: Deployment, task: dict[str, Any]) -> dict[str, Any]:
     worker = dict(task["worker"])
-    command = start_command(["python3", "-m", "limbeck_taskgraph.taskcluster_worker", worker["command"][0][-1]])
+    stage_command = worker["command"][0][-1]
+    parts = [stage_command[start : start + ARGUMENT_SIZE] for start in range(0, len(stage_command), ARGUMENT_SIZE)]
+    command = start_command(["python3", "-m", "limbeck_taskgraph.taskcluster_worker", *parts])
     secrets = _secrets(config, deployment, worker["env"])
     task["scopes"] = sorted({f"secrets:get:{secret['secret']}" for secret in secrets.values()})
     worker["env"] = {
@@ -65,7 +69,6 @@ def _worker(config: TransformConfig, deployment: Deployment, task: dict[str, Any
         **source_environment(config.params),
         **({"LIMBECK_SECRETS": json.dumps(secrets, sort_keys=True)} if secrets else {}),
     }
-    stage_command = worker["command"][0][-1]
     if "$LIMBECK_CONFIG" in stage_command:
         # The action's task has the run's config among its artifacts.
         worker["env"]["LIMBECK_RUN"] = {"task-reference": "<decision>"}
@@ -115,7 +118,12 @@ def _docker_worker(
 
 def start_command(words: list[str]) -> list[str]:
     """The command that gets the sources that `source_environment` names and runs the given words there."""
-    return ["bash", "-c", (ROOT / "scripts" / "checkout.sh").read_text(encoding="utf-8"), "limbeck", *words]
+    return ["bash", "-c", _checkout_script(), "limbeck", *words]
+
+
+@functools.cache
+def _checkout_script() -> str:
+    return (ROOT / "scripts" / "checkout.sh").read_text(encoding="utf-8")
 
 
 def source_environment(parameters: Any) -> dict[str, str]:

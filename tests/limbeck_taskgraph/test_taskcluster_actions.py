@@ -184,7 +184,7 @@ def test_the_train_actions_schema_is_the_configs(
     schema.validate(make_config.values())
     with pytest.raises(Invalid):
         schema.validate(make_config.values(experimnt={}))
-    for path in sorted((PROJECT / "configs").glob("**/*.yml")):
+    for path in (PROJECT / "configs").glob("*.yml"):
         schema.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 

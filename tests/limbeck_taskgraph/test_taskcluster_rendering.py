@@ -1,6 +1,8 @@
 """Configs -> what a Taskcluster deployment gets: routes, scopes, payloads, limits; judged by the services' schemas."""
 
 import json
+import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from limbeck_taskgraph.generate import generate_graph
 from limbeck_taskgraph.graph_limits import depth
 from pipeline.common.errors import UserError
 
-CONFIGS = sorted((ROOT.parent / "configs").glob("**/*.yml"))
+CONFIGS = [path for path in sorted((ROOT.parent / "configs").glob("**/*.yml")) if path.parent.name != "engines"]
 IMPLEMENTATIONS = ("generic-worker", "docker-worker")
 REVISION = "0123456789" * 4
 TRAIN = "train-teacher-model-en-de-1"
@@ -89,8 +91,8 @@ def test_a_worker_runs_the_same_command_as_the_local_engine(deployment: Any, mak
             command = definition["payload"]["command"]
             words = command[0] if implementation == "generic-worker" else command
             assert words[:2] == ["bash", "-c"]
-            assert words[-3:-1] == ["-m", "limbeck_taskgraph.taskcluster_worker"]
-            assert words[-1] == local.tasks[label].task["payload"]["command"][0][-1]
+            start = words.index("limbeck_taskgraph.taskcluster_worker") + 1
+            assert "".join(words[start:]) == local.tasks[label].task["payload"]["command"][0][-1]
             environment = definition["payload"]["env"]
             assert environment["LIMBECK_REVISION"] == REVISION
             assert len(json.loads(environment["MOZ_FETCHES"])) == len(
@@ -263,3 +265,31 @@ def test_a_repositorys_page_and_role(repository: str, page: str) -> None:
     assert repository_page(repository) == page
     role = repository_role(repository, "branch:main")
     assert role == f"assume:repo:{page.split('://')[1]}:branch:main"
+
+
+def large(make_config: Any, datasets: int, chunks: int) -> Any:
+    names = {
+        "train": [f"gettext_package{number}" for number in range(datasets)],
+        "mono-src": ["url_https://text.example.com/mono.[LANG].zst"],
+        "mono-trg": ["url_https://text.example.com/mono.[LANG].zst"],
+    }
+    return make_config(datasets=names, taskcluster={"split-chunks": chunks})
+
+
+def test_a_graph_of_a_thousand_tasks(deployment: Any, make_config: Any) -> None:
+    definitions = deployment.set(max_dependencies=100).render(large(make_config, 100, 200))
+    assert len(definitions) > 1000
+    assert all(len(definition.get("dependencies", [])) <= 100 for definition in definitions.values())
+    merge = definitions["corpus-merge-parallel-en-de"]["payload"]
+    assert all(len(value) < 1 << 17 for value in merge["env"].values())
+    assert all(len(word) < 1 << 17 for word in merge["command"][0])
+    assert all(len(json.dumps(definition)) < 1 << 20 for definition in definitions.values())
+
+
+@pytest.mark.slow
+def test_a_graph_of_ten_thousand_tasks(deployment: Any, make_config: Any) -> None:
+    began = time.monotonic()
+    definitions = deployment.render(large(make_config, 1500, 1750))
+    assert len(definitions) > 10_000
+    assert time.monotonic() - began < 120
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1 << 20  # KB

@@ -267,10 +267,11 @@ def test_only_commands_that_keep_checkpoints_have_them_published(
     monkeypatch.setattr(os, "environ", task)
     monkeypatch.setattr(os, "execvpe", lambda *words: became.append(words) or 0)
     monkeypatch.chdir(tmp_path)
-    assert taskcluster_worker.main([command]) == 0
+    assert taskcluster_worker.main([command[:5], command[5:]]) == 0
     [(program, words, environment)] = became
     publishes = "CHECKPOINTS" in command
     wrapper = ["python3", "-m", "limbeck_engines.taskcluster_checkpoints", "--"]
-    assert words == [*(wrapper if publishes else []), "bash", "-c", command]
+    assert words == [*(wrapper if publishes else []), "bash", str(tmp_path / "stage.sh")]
+    assert (tmp_path / "stage.sh").read_text() == command
     assert program == words[0]
     assert environment["LIMBECK_CHECKPOINTS"] == str(tmp_path / "checkpoints")
