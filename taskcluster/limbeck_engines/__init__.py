@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # What --engine calls them, and their classes; a module is imported when its engine is used.
 ENGINES = {
     "local": "limbeck_engines.local:LocalEngine",
+    "slurm": "limbeck_engines.slurm:SlurmEngine",
+    "taskcluster": "limbeck_engines.taskcluster:TaskclusterEngine",
 }
 
 
