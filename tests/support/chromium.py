@@ -138,6 +138,8 @@ async def open_page() -> AsyncIterator[Page]:
                 page = Page(await client.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=1 << 28))
                 for domain in ("Page", "Runtime", "Log", "Network"):
                     await page.send(f"{domain}.enable")
+                # As if it were the window that a person looks at: without that nothing gets the focus.
+                await page.send("Emulation.setFocusEmulationEnabled", enabled=True)
                 yield page
                 await page.close()
         finally:
