@@ -226,8 +226,9 @@ class TaskclusterEngine(Engine):
         try:
             while True:
                 _tell(display, states, status.tasks)
-                waiting = self._rerun_held(group)
-                if status.group.state not in (PENDING, RUNNING) and not waiting:
+                held = bool(self._held.get(group_id))
+                self._rerun_held(group)
+                if status.group.state not in (PENDING, RUNNING) and not held:
                     break
                 # A group of thousands is many requests.
                 time.sleep(max(self._look, len(status.tasks) / 200 * min(1.0, self._look)))
@@ -302,16 +303,20 @@ class TaskclusterEngine(Engine):
         told = -1
         while True:
             status = self._status(deployment, task_id)
+            unresolved = status["state"] in ("unscheduled", "pending", "running")
             started = [run["runId"] for run in status["runs"] if run.get("started") and run["runId"] > told]
-            if not started and told < 0 and not (follow and status["state"] in ("unscheduled", "pending")):
-                raise UserError(f"{task_id} has no log: it is {status['state']} and has not started yet")
             if started:
                 told = started[-1]
                 yield from log_lines(deployment, task_id, told, self._is_running(deployment, task_id, told), follow)
-            # A task that was lost goes on in another run, which has a log of its own.
-            if not follow or self._status(deployment, task_id)["state"] not in ("unscheduled", "pending", "running"):
+                if not follow:
+                    return
+            elif told < 0 and not (follow and unresolved):
+                raise UserError(f"{task_id} has no log: it is {status['state']} and has not started yet")
+            elif not unresolved:
                 return
-            time.sleep(self._look)
+            else:
+                # One that was lost goes on in another run, which has a log of its own.
+                time.sleep(self._look)
 
     def _is_running(self, deployment: Deployment, task_id: str, run: int) -> Callable[[], bool]:
         return lambda: self._status(deployment, task_id)["runs"][run]["state"] == "running"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
+import urllib3
 
 from limbeck_engines.logs import failure_reason
 from limbeck_engines.taskcluster_client import Deployment
@@ -16,7 +17,7 @@ from pipeline.common.errors import TransientError, UserError
 _NAMES = ("public/logs/live.log", "public/logs/live_backing.log")
 _QUIET = 3.0  # seconds without a byte after which a log that is still being written is taken to have been read
 _LONGEST_SILENCE = 300.0  # seconds until the connection of a followed log is taken to be dead
-_TAIL = 1 << 16
+_TAIL = _PIECE = 1 << 16
 # What a worker says itself, and what run-task puts before a task's own lines.
 _OF_WORKER = re.compile(r"^\[(?:taskcluster|setup|vcs|fetches)\b")
 _MARK = re.compile(r"^\[task \S+\] ?")
@@ -50,16 +51,15 @@ def _read(deployment: Deployment, task_id: str, run: int, received: int, silence
     skip = received
     try:
         with _open(deployment, task_id, run, silence) as response:
-            for chunk in response.iter_content(None):
-                if skip >= len(chunk):
-                    skip -= len(chunk)
-                    continue
-                yield chunk[skip:]
-                skip = 0
+            # What has arrived, however little: requests' own iteration waits for whole pieces.
+            while chunk := response.raw.read1(_PIECE, decode_content=True):
+                if skip < len(chunk):
+                    yield chunk[skip:]
+                skip = max(0, skip - len(chunk))
+    except (urllib3.exceptions.HTTPError, requests.exceptions.ConnectionError, requests.exceptions.Timeout):
+        return  # silent, or broken off: whoever follows comes back
     except requests.exceptions.RequestException as error:
-        quiet = isinstance(error, requests.exceptions.Timeout | requests.exceptions.ConnectionError)
-        if not quiet:
-            raise TransientError(f"the log of {task_id} cannot be read: {error}") from error
+        raise TransientError(f"the log of {task_id} cannot be read: {error}") from error
 
 
 def _open(deployment: Deployment, task_id: str, run: int, silence: float) -> requests.Response:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from taskcluster_place import Place, git
-from taskcluster_server import CLIENT, TOKEN, serve_taskcluster
+from taskcluster_place import Place, git, taskcluster_place
+from taskcluster_server import CLIENT, TOKEN
 
 from limbeck_engines.taskcluster_client import Deployment
 from limbeck_engines.taskcluster_git import Checkout
@@ -28,13 +28,8 @@ CONFIG = yaml.safe_dump(
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name, value in (("CLIENT_ID", CLIENT), ("ACCESS_TOKEN", TOKEN)):
-        monkeypatch.setenv(f"TASKCLUSTER_{name}", value)
-    monkeypatch.delenv("TASKCLUSTER_CERTIFICATE", raising=False)
-    with serve_taskcluster() as server:
-        monkeypatch.setenv("TASKCLUSTER_ROOT_URL", server.url)
-        yield Place(server, tmp_path)
+    with taskcluster_place(tmp_path, monkeypatch) as place:
+        yield place
 
 
 def submit(place: Place, **source: Any) -> str:

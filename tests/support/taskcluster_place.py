@@ -1,19 +1,22 @@
 """A Taskcluster deployment with this project's hook, a checkout with a bare repository to push to, and a worker."""
 
+import contextlib
 import functools
 import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import slugid
-from taskcluster_server import TaskclusterServer
+from taskcluster_server import CLIENT, TOKEN, TaskclusterServer, serve_taskcluster
 from taskgraph.actions.registry import render_actions_json
 from taskgraph.config import load_graph_config
 from taskgraph.parameters import Parameters
+from taskgraph.util import taskcluster
 
 from limbeck_engines.taskcluster import Source, TaskclusterEngine
 from limbeck_engines.taskcluster_git import Checkout
@@ -50,6 +53,22 @@ def definition(label: str, group: str, after: tuple[str, ...] = (), **changes: A
         "extra": {"limbeck": {**meaning, "parameters": {}, "variables": {}, "inputs": {}}},
         **changes,
     }
+
+
+@contextlib.contextmanager
+def taskcluster_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Place"]:
+    """A place whose deployment is that of the environment, signed in as a client that may do everything."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name, value in (("CLIENT_ID", CLIENT), ("ACCESS_TOKEN", TOKEN)):
+        monkeypatch.setenv(f"TASKCLUSTER_{name}", value)
+    monkeypatch.delenv("TASKCLUSTER_CERTIFICATE", raising=False)
+    monkeypatch.setattr("pipeline.common.download.RETRY_DELAYS", (0.0, 0.0))
+    # taskgraph's own client remembers the deployment.
+    for remembered in (taskcluster.get_root_url, taskcluster.get_taskcluster_client, taskcluster.get_session):
+        remembered.cache_clear()
+    with serve_taskcluster() as server:
+        monkeypatch.setenv("TASKCLUSTER_ROOT_URL", server.url)
+        yield Place(server, folder)
 
 
 class Place:
