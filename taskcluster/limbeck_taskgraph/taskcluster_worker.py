@@ -183,7 +183,7 @@ def _batched(method: Any, task_ids: Sequence[str], key: str, what: str) -> list[
     pages: list[dict[str, Any]] = []
     for start in range(0, len(task_ids), _BATCH):
         asked = {"taskIds": task_ids[start : start + _BATCH]}
-        _ask(lambda asked=asked: method(payload=asked, paginationHandler=pages.append), what)  # type: ignore[misc]
+        _ask(lambda asked=asked: method(payload=asked, paginationHandler=pages.append), what)
     return [item for page in pages for item in page[key]]
 
 
@@ -193,11 +193,11 @@ def secret_values(wanted: Mapping[str, Mapping[str, str]], environment: Mapping[
         return {}
     if "TASKCLUSTER_PROXY_URL" not in environment:
         raise UserError("LIMBECK_SECRETS is set, but TASKCLUSTER_PROXY_URL is not: the task needs taskclusterProxy")
-    service = taskcluster.Secrets({"rootUrl": environment["TASKCLUSTER_PROXY_URL"], "maxRetries": _RETRIES})
+    service = _service("Secrets", environment["TASKCLUSTER_PROXY_URL"])
     values = {}
     for variable, place in wanted.items():
         name, key = place["secret"], place["key"]
-        content = _ask(lambda name=name: service.get(name), f"the secret {name}")["secret"]  # type: ignore[misc]
+        content = _ask(lambda name=name: service.get(name), f"the secret {name}")["secret"]
         if key not in content:
             raise UserError(f"the secret {name} has no key {key}; it has {', '.join(sorted(content))}")
         values[variable] = str(content[key])
@@ -209,7 +209,11 @@ def _queue(environment: Mapping[str, str]) -> Any:
     root = environment.get("TASKCLUSTER_PROXY_URL") or environment.get("TASKCLUSTER_ROOT_URL")
     if not root:
         raise UserError("TASKCLUSTER_ROOT_URL is not set: nobody says where the queue is")
-    return taskcluster.Queue({"rootUrl": root, "maxRetries": _RETRIES})
+    return _service("Queue", root)
+
+
+def _service(name: str, root: str) -> Any:
+    return getattr(taskcluster, name)({"rootUrl": root, "maxRetries": _RETRIES})
 
 
 def _ask(question: Any, what: str) -> Any:

@@ -16,6 +16,7 @@ from slugid import nice
 from limbeck_taskgraph import taskcluster_worker
 from limbeck_taskgraph.catalogue import ROOT
 from limbeck_taskgraph.taskcluster_worker import durations, prepare, secret_values
+from limbeck_taskgraph.worker_payload import DOCKER_WORKDIR
 from pipeline.common.errors import TransientError, UserError
 
 PROJECT = ROOT.parent
@@ -275,3 +276,15 @@ def test_only_commands_that_keep_checkpoints_have_them_published(
     assert (tmp_path / "stage.sh").read_text() == command
     assert program == words[0]
     assert environment["LIMBECK_CHECKPOINTS"] == str(tmp_path / "checkpoints")
+
+
+def test_the_images_are_what_definitions_for_docker_worker_expect() -> None:
+    base, train = ((ROOT / "docker" / name / "Dockerfile").read_text() for name in ("base", "train"))
+    assert f"WORKDIR {DOCKER_WORKDIR}\n" in base
+    assert "ENV LIMBECK_ENVIRONMENT=/opt/limbeck\n" in base
+    assert "-m venv /opt/limbeck " in base
+    assert " git " in base
+    for line in (*base.splitlines(), *train.splitlines()):
+        if line.startswith("COPY "):
+            for source in line.split()[1:-1]:
+                assert (PROJECT / source).exists(), line
