@@ -1,4 +1,7 @@
-"""Training config in, task graph out. Pure: nothing here runs a task or touches the network."""
+"""Training config in, task graph out. Rendering is pure: it runs no task and touches no network.
+
+What a Taskcluster deployment runs of this package (decision, actions, taskcluster_worker) does talk to its services.
+"""
 
 from typing import Any
 

@@ -40,6 +40,7 @@ class Deployment(Schema):
     max_depth: int
     max_run_time: int
     environment: Environment
+    anonymous_reads: bool = True
     docker_images: dict[str, str] = {}  # noqa: RUF012
     secrets: dict[str, Secret] = {}  # noqa: RUF012
 

@@ -22,6 +22,8 @@ DOCKER_WORKDIR = "/builds/worker"
 FETCHES_SIZE = 100_000
 ARGUMENT_SIZE = 30_000  # characters, of up to 4 bytes
 _TASK_ID_LENGTH = 22
+# What a task with the proxy may ask the queue.
+READING = {"queue:get-artifact:public/*", "queue:get-task:*", "queue:list-artifacts:*", "queue:status:*"}
 
 
 def on_taskcluster(config: TransformConfig, task: dict[str, Any], training_config: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def _worker(config: TransformConfig, deployment: Deployment, task: dict[str, Any
     parts = [stage_command[start : start + ARGUMENT_SIZE] for start in range(0, len(stage_command), ARGUMENT_SIZE)]
     command = start_command(["python3", "-m", "limbeck_taskgraph.taskcluster_worker", *parts])
     secrets = _secrets(config, deployment, worker["env"])
-    task["scopes"] = sorted({f"secrets:get:{secret['secret']}" for secret in secrets.values()})
+    scopes = {f"secrets:get:{secret['secret']}" for secret in secrets.values()}
     worker["env"] = {
         **worker["env"],
         **_fetches(worker["env"]["MOZ_FETCHES"]["task-reference"]),
@@ -73,9 +75,13 @@ def _worker(config: TransformConfig, deployment: Deployment, task: dict[str, Any
         # The action's task has the run's config among its artifacts.
         worker["env"]["LIMBECK_RUN"] = {"task-reference": "<decision>"}
     worker["max-run-time"] = min(worker["max-run-time"], deployment.max_run_time)
-    # A training publishes its checkpoints while it runs.
-    publishes = "$LIMBECK_CHECKPOINTS" in stage_command
-    worker["taskcluster-proxy"] = bool(secrets) or publishes
+    # A training publishes its checkpoints; the others list artifacts or ask about other tasks.
+    asks = any(f"${name}" in stage_command for name in ("LIMBECK_CHECKPOINTS", "LIMBECK_DURATIONS"))
+    folders = '/"' in task["worker"]["env"]["MOZ_FETCHES"]["task-reference"]
+    worker["taskcluster-proxy"] = bool(secrets) or asks or folders or not deployment.anonymous_reads
+    if worker["taskcluster-proxy"]:
+        scopes |= READING
+    task["scopes"] = sorted(scopes)
     implementation, _ = worker_type_implementation(config.graph_config, task["worker-type"])
     if implementation == "docker-worker":
         return _docker_worker(worker, deployment, task["worker-type"], command)

@@ -19,6 +19,7 @@ from limbeck_taskgraph.deployment import deployment_of, repository_page, reposit
 from limbeck_taskgraph.fan_out import FOR_EACH
 from limbeck_taskgraph.generate import generate_graph
 from limbeck_taskgraph.graph_limits import depth
+from limbeck_taskgraph.worker_payload import READING
 from pipeline.common.errors import UserError
 
 CONFIGS = [path for path in sorted((ROOT.parent / "configs").glob("**/*.yml")) if path.parent.name != "engines"]
@@ -113,9 +114,9 @@ def test_run_times_retries_expiry_and_artifacts(deployment: Any, make_config: An
     assert task["payload"]["onExitStatus"] == {"retry": [75]}
     assert task["payload"]["artifacts"] == [{"type": "directory", "path": "artifacts", "name": "public/build"}]
     assert task["payload"]["mounts"] == [{"cacheName": "limbeck-level-1-environment", "directory": "environment"}]
-    assert task["scopes"] == ["generic-worker:cache:limbeck-level-1-environment"]
     # Checkpoints are published by the task itself.
     assert task["payload"]["features"] == {"taskclusterProxy": True}
+    assert set(task["scopes"]) == {"generic-worker:cache:limbeck-level-1-environment", *READING}
     docker = deployment.use("docker-worker").render(make_config())[TRAIN]
     assert docker["payload"]["image"] == "limbeck-train:latest"
     assert docker["payload"]["artifacts"]["public/build"]["path"] == "/builds/worker/artifacts"
@@ -124,10 +125,23 @@ def test_run_times_retries_expiry_and_artifacts(deployment: Any, make_config: An
 
 
 def test_a_prepared_environment_needs_no_cache(deployment: Any, make_config: Any) -> None:
-    task = deployment.set(environment={"prepared": "/opt/limbeck"}).render(make_config())[TRAIN]
+    deployment.set(environment={"prepared": "/opt/limbeck"})
+    task = deployment.render(make_config())["build-vocab-en-de"]
     assert "mounts" not in task["payload"]
     assert task["scopes"] == []
     assert task["payload"]["env"]["LIMBECK_ENVIRONMENT"] == "/opt/limbeck"
+
+
+def test_only_tasks_that_ask_the_queue_have_the_proxy_unless_all_must(deployment: Any, make_config: Any) -> None:
+    def asking() -> set[str]:
+        found = deployment.render(make_config()).items()
+        return {label for label, task in found if task["payload"].get("features", {}).get("taskclusterProxy")}
+
+    few = asking()
+    assert {TRAIN, "distillation-student-model-train-en-de"} <= few
+    assert not few & {"build-vocab-en-de", "dataset-gettext-one-en-de", "all-pipeline-en-de"}
+    deployment.set(anonymous_reads=False)
+    assert asking() == deployment.render(make_config()).keys() - {"all-pipeline-en-de"}
 
 
 def test_only_tasks_that_need_a_secret_may_read_it(deployment: Any, make_config: Any) -> None:
