@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from pipeline.common.errors import TransientError, UserError
 from utils.serve import actions, curves, queue_api, runs_pages, scores_pages, task_pages, try_page
 from utils.serve.pages import ACCESS, HERE, RECORDS, SAMPLER, TEMPLATES, TRIED, Tried, page, templates
 from utils.serve.records import Records
 from utils.serve.resources import Sampler
-from utils.serve.security import API, Access, Handler, add_headers, guard
+from utils.serve.security import API, Access, add_headers, guard
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ The browser draws them with plotly's own script, which comes with its Python pac
 """
 
 import functools
+import importlib.util
 import json
 import math
 import re
@@ -12,18 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import plotly
 from aiohttp import web
 
 from limbeck_engines.store import GroupRow, TaskRow
 from limbeck_engines.task import RUNNING
+from pipeline.common.errors import UserError
 from utils.serve.pages import RECORDS, page
 from utils.serve.records import Session, shown_state
 from utils.serve.resources import Sample
 from utils.serve.runs_pages import live
 
 TRAINING_LOG = "train.jsonl"
-SCRIPT = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _RUNS = 40  # the newest, whose trainings can be chosen
 _MOST = 12  # curves that are shown together
 _POINTS = 3000  # of a curve; more are thinned out evenly
@@ -64,17 +64,26 @@ class Training:
 
 
 @functools.cache
+def plotly_script_path() -> Path:
+    """The script in plotly's Python package, which is never imported: that takes a second."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or found.origin is None:
+        raise UserError("the charts need the Python package plotly, which is not installed: pip install plotly")
+    return Path(found.origin).parent / "package_data" / "plotly.min.js"
+
+
+@functools.cache
 def plotly_style_ids() -> list[str]:
     """Names of the style sheets that plotly's script would bring into a page, against the page's policy: none of them
     is needed for charts (they are of maps). It brings none whose name is taken.
     """
-    return re.findall(r'getElementById\("([0-9a-f]{64})"\)', SCRIPT.read_text(encoding="utf-8"))
+    return re.findall(r'getElementById\("([0-9a-f]{64})"\)', plotly_script_path().read_text(encoding="utf-8"))
 
 
 @routes.get("/static/plotly.js")
 async def plotly_script(request: web.Request) -> web.StreamResponse:
     headers = {"Content-Type": "text/javascript; charset=utf-8", "Cache-Control": "private, max-age=86400"}
-    return web.FileResponse(SCRIPT, headers=headers)
+    return web.FileResponse(plotly_script_path(), headers=headers)
 
 
 @routes.get("/curves")
@@ -226,7 +235,7 @@ def _trace(name: str, points: Sequence[tuple[float, float]], color: int) -> dict
 
 
 def _figure(key: str, title: str, x_title: str, traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    layout = {"xaxis": {"title": {"text": x_title}, "rangemode": "tozero"}, "showlegend": len(traces) > 1}
+    layout = {"xaxis": {"title": {"text": x_title}, "rangemode": "tozero"}, "showlegend": False}
     return {"key": key, "title": title, "data": list(traces), "layout": layout}
 
 

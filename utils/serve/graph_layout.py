@@ -168,8 +168,8 @@ def _ordered(rows: list[list[str]], lines: list[Line]) -> tuple[tuple[str, ...],
         row.sort(key=lambda key: means[key])
 
     for _ in range(_SWEEPS):
-        for above, row in itertools.pairwise(rows):
-            sort(row, upper, above)
-        for below, row in itertools.pairwise(reversed(rows)):
-            sort(row, lower, below)
+        for above_row, row in itertools.pairwise(rows):
+            sort(row, upper, above_row)
+        for below_row, row in itertools.pairwise(reversed(rows)):
+            sort(row, lower, below_row)
     return tuple(map(tuple, rows))

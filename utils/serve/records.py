@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from limbeck_engines.artifacts import Layout
 from limbeck_engines.base import Engine, GroupStatus
 from limbeck_engines.store import GroupRow, Store, TaskRow
 from limbeck_engines.task import FAILED, REUSED, RUNNING, SKIPPED
-from pipeline.common.errors import UserError
+from pipeline.common.errors import TransientError, UserError
 from utils.serve.graph_layout import Drawing, draw
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,13 @@ class Session:
         self._asked: dict[str, Future[GroupStatus]] = {}
         self._askers = ThreadPoolExecutor(2, thread_name_prefix="engines")
 
+    def close(self) -> None:
+        """Let go of the record. Not to be used afterwards."""
+        for store in [self._store, *(engine.store for engine in self._engines.values())]:
+            if store is not None:
+                store.close()
+        self._askers.shutdown(wait=False, cancel_futures=True)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing has run in the folder yet."""
@@ -93,8 +101,13 @@ class Session:
         if known and known[0] == version and now - known[1] < _STALE:
             return known[2]
         group = self.store.group(group_id)
-        engine = self.engine(group)
-        status = engine.status(group_id) if engine.attended else self._ask_elsewhere(group)
+        try:
+            attended = engine_class(group.engine).attended
+            status = self.engine(group).status(group_id) if attended else self._ask_elsewhere(group)
+        except (UserError, TransientError) as error:
+            # Without its engine, what is recorded can still be shown.
+            logger.warning(f"{group.name} ({group.group_id}) is shown as it was recorded: {error}")
+            status = self._recorded(group_id)
         if len(self._statuses) > _STATUSES:
             self._statuses.clear()
         self._statuses[group_id] = (version, now, status)
@@ -106,15 +119,18 @@ class Session:
             if asked is not None and (error := asked.exception()):
                 logger.warning(f"the engine of {group.name} ({group.group_id}) does not answer: {error}")
             self._asked[group.group_id] = self._askers.submit(_ask_engine, self.runs, group)
-        rows = self.store.tasks(group.group_id)
-        return GroupStatus(self.store.group(group.group_id), rows, Counter(row.state for row in rows))
+        return self._recorded(group.group_id)
+
+    def _recorded(self, group_id: str) -> GroupStatus:
+        rows = self.store.tasks(group_id)
+        return GroupStatus(self.store.group(group_id), rows, Counter(row.state for row in rows))
 
     def frame(self, group_id: str) -> Frame:
         """A group's graph. Raises UserError when there is no such group."""
         frame = self._frames.get(group_id)
         if frame is None:
             self.store.group(group_id)
-            rows = self.store.run_tasks(group_id).values()
+            rows = sorted(self.store.run_tasks(group_id).values(), key=lambda row: _natural(row.label))
             nodes = {
                 row.task_id: Node(
                     row.task_id, row.label, row.task().kind, row.group_id, row.group_id != group_id, row.state
@@ -148,10 +164,23 @@ class Records:
 
     async def ask_slowly(self, question: Callable[[Session], Answer]) -> Answer:
         """Answer in another thread: for questions to engines elsewhere, and about large files."""
-        return await asyncio.to_thread(lambda: question(Session(self.runs)))
+
+        def answer() -> Answer:
+            session = Session(self.runs)
+            try:
+                return question(session)
+            finally:
+                session.close()
+
+        return await asyncio.to_thread(answer)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    """Sorts 2/20 before 10/20."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", label)]
 
 
 def shown_state(row: TaskRow) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -142,14 +143,15 @@ def _look_at(series: Series, row: TaskRow, now: float, gpus: dict[int, tuple[int
 
 
 async def _gpu_use() -> dict[int, tuple[int, float]]:
-    """By process: its memory on GPUs in bytes, and how much its GPU is used, 0 to 1."""
+    """By process: its memory on GPUs in bytes, and how much its GPUs are used on average, 0 to 1."""
     use = {words[0]: _number(words[1]) / 100 for words in await _query(_GPU_USE) if len(words) == 2}
-    found: dict[int, tuple[int, float]] = {}
+    memory: dict[int, int] = defaultdict(int)
+    gpus: dict[int, list[float]] = defaultdict(list)
     for words in await _query(_GPU_QUERY):
         if len(words) == 3 and words[0].isdigit():
-            memory, _ = found.get(int(words[0]), (0, 0.0))
-            found[int(words[0])] = (memory + int(_number(words[1]) * _MIB), use.get(words[2], 0.0))
-    return found
+            memory[int(words[0])] += int(_number(words[1]) * _MIB)
+            gpus[int(words[0])].append(use.get(words[2], 0.0))
+    return {process: (memory[process], sum(found) / len(found)) for process, found in gpus.items()}
 
 
 async def _query(command: Sequence[str]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """Scores of a run's models, those of several runs side by side, and the report that a run ends with."""
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from aiohttp import web
 from markupsafe import Markup
@@ -37,9 +38,10 @@ async def compare(request: web.Request) -> web.StreamResponse:
         if session.is_empty:
             return [], [], []
         runs, missing = [], []
-        for group_id in wanted:
+        # The oldest is what others are compared with.
+        for group in sorted(map(session.store.group, wanted), key=lambda group: group.created):
             try:
-                runs.append(read_run(session.store.group(group_id).group_id, session.store, session.runs))
+                runs.append(read_run(group.group_id, session.store, session.runs))
             except UserError as error:
                 missing.append(str(error))
         return session.store.groups()[:_OFFERED], runs, missing
@@ -65,7 +67,7 @@ async def report(request: web.Request) -> web.StreamResponse:
         name = next((name for name in names if name.endswith("report.html")), None)
         if name is None:
             raise UserError(f"{rows[0].label} ({rows[0].task_id}) made no report.html")
-        return group, f"/api/queue/v1/task/{rows[0].task_id}/artifacts/{name}"
+        return group, f"/api/queue/v1/task/{rows[0].task_id}/artifacts/{quote(name)}"
 
     group, address = await request.app[RECORDS].ask_slowly(read)
     return page(request, "report.html", group=group, address=address)

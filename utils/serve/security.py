@@ -6,13 +6,11 @@ answered without the token. Whatever changes a run needs the token, and a reques
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import web
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from aiohttp.typedefs import Handler, Middleware
 
 API = "/api/"
 ACTION_HEADER = "X-Limbeck-Action"
@@ -65,7 +63,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def guard(access: Access) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def guard(access: Access) -> Middleware:
     """The middleware through which every request goes."""
 
     @web.middleware

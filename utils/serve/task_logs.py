@@ -16,7 +16,7 @@ _WRONG = re.compile(r"^(?:[\w./-]+: )?(?:error: |Traceback|\w*Error: )")
 @dataclass(frozen=True)
 class Piece:
     """Lines of a log as (text, what it is: "engine", "wrong" or ""), the bytes that they lie between, and the line that
-    is being written. `size`: of the whole log in bytes.
+    is being written. `size`: of the whole log in bytes; `at_end`: nothing of it is left.
     """
 
     start: int
@@ -24,6 +24,7 @@ class Piece:
     size: int
     lines: list[tuple[str, str]]
     partial: str
+    at_end: bool
 
 
 def read_piece(path: Path, offset: int | None) -> Piece:
@@ -38,7 +39,7 @@ def read_piece(path: Path, offset: int | None) -> Piece:
             file.seek(start)
             data = file.read(_PIECE)
     except FileNotFoundError:
-        return Piece(0, 0, 0, [], "")
+        return Piece(0, 0, 0, [], "", True)
     if offset is None and start:
         # From a whole line on.
         skipped = data.find(b"\n") + 1
@@ -47,19 +48,20 @@ def read_piece(path: Path, offset: int | None) -> Piece:
     if not whole and len(data) == _PIECE:
         whole = len(data)  # a line longer than that is shown in parts
     # What is not at the log's end is not the line being written.
-    partial = data[whole:] if start + len(data) == size else b""
+    at_end = start + len(data) == size
+    partial = data[whole:] if at_end else b""
     lines = data[:whole].decode("utf-8", "replace").split("\n")
     if lines and not lines[-1]:
         lines.pop()
     writing, _ = clean(partial.decode("utf-8", "replace"))
-    return Piece(start, start + whole, size, [clean(line) for line in lines], writing)
+    return Piece(start, start + whole, size, [clean(line) for line in lines], writing, at_end)
 
 
 def from_lines(lines: Iterable[str], offset: int | None) -> Piece:
     """The same of a log that is elsewhere; offsets count its lines."""
     found = list(lines)
     start = offset if offset is not None and offset <= len(found) else 0
-    return Piece(start, len(found), len(found), [clean(line.rstrip("\n")) for line in found[start:]], "")
+    return Piece(start, len(found), len(found), [clean(line.rstrip("\n")) for line in found[start:]], "", True)
 
 
 def clean(line: str) -> tuple[str, str]:

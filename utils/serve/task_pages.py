@@ -1,11 +1,13 @@
 """The page of a task: what it is and reads, what it made, its log as it is written, and its use of the machine."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -125,17 +127,8 @@ async def task_log(request: web.Request) -> web.StreamResponse:
         piece = await request.app[RECORDS].ask_slowly(
             lambda session: from_lines(session.engine_of(view.source).log_lines(view.source.task_id), offset)
         )
-    ended = view.state not in (PENDING, RUNNING) and (path is None or piece.end + len(piece.partial) >= piece.size)
-    return web.json_response(
-        {
-            "start": piece.start,
-            "end": piece.end,
-            "size": piece.size,
-            "lines": piece.lines,
-            "partial": piece.partial,
-            "ended": ended or (piece.end < piece.size and view.state not in (PENDING, RUNNING) and not piece.lines),
-        }
-    )
+    ended = piece.at_end and view.state not in (PENDING, RUNNING)
+    return web.json_response({**dataclasses.asdict(piece), "ended": ended})
 
 
 @routes.get("/task/{task}/log.txt")
@@ -259,7 +252,7 @@ def list_artifacts(session: Session, row: TaskRow) -> list[Artifact]:
         path = place if isinstance(place, Path) else None
         entry = described.get(name, {})
         size = entry.get("size", path.stat().st_size if path and path.is_file() else None)
-        url = f"/api/queue/v1/task/{row.task_id}/artifacts/{name}" if path else str(place)
+        url = f"/api/queue/v1/task/{row.task_id}/artifacts/{quote(name)}" if path else str(place)
         found.append(Artifact(name.removeprefix("public/build/"), size, entry.get("lines"), path, url))
     return found
 

@@ -49,7 +49,15 @@ def engine(finished_runs: Path, tmp_path: Path) -> LocalEngine:
     return make_engine(tmp_path / "runs")
 
 
+@pytest.fixture(scope="session")
+def site(finished_runs: Path) -> Iterator[Site]:
+    """The finished runs, only to be read."""
+    with serve_site(finished_runs) as site:
+        yield site
+
+
 @pytest.fixture
-def site(engine: LocalEngine) -> Iterator[Site]:
+def own_site(engine: LocalEngine) -> Iterator[Site]:
+    """The runs of `engine`."""
     with serve_site(engine.store.layout.root) as site:
         yield site

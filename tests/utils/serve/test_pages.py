@@ -10,7 +10,6 @@ import pytest
 from engine_graphs import make_engine, make_task
 from serve_site import Site, serve_site
 
-from limbeck_engines.local import LocalEngine
 from limbeck_engines.task import Task
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -95,7 +94,7 @@ def test_nothing_is_sent_twice(site: Site) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_what_an_earlier_run_made_is_marked_reused(engine: LocalEngine, site: Site) -> None:
+def test_what_an_earlier_run_made_is_marked_reused(site: Site) -> None:
     assert site.json("/run/broken/live")["tasks"]["made"] == "reused"
     assert "1 more of earlier runs are reused" in site.page("/run/broken")
 

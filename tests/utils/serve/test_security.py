@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -12,10 +13,10 @@ from utils.serve.command import main
 from utils.serve.security import is_loopback
 
 
-@pytest.fixture
-def guarded(engine: LocalEngine) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def guarded(finished_runs: Path) -> Iterator[Site]:
     """The site as it is where other machines reach it."""
-    with serve_site(engine.store.layout.root, public=False, loopback=False) as site:
+    with serve_site(finished_runs, public=False, loopback=False) as site:
         yield site
 
 
@@ -71,24 +72,24 @@ def test_a_name_that_was_made_to_mean_this_machine_gets_no_answer(site: Site) ->
     ],
 )
 def test_only_own_pages_with_the_token_change_something(
-    site: Site, engine: LocalEngine, headers: dict[str, str]
+    own_site: Site, engine: LocalEngine, headers: dict[str, str]
 ) -> None:
-    assert site.act("/run/broken/resume", **headers).status_code == 403
+    assert own_site.act("/run/broken/resume", **headers).status_code == 403
     assert engine.store.group("broken").state == "failed"
-    assert site.get("/run/broken/resume").status_code in (404, 405)
+    assert own_site.get("/run/broken/resume").status_code in (404, 405)
 
 
-def test_a_run_is_resumed(site: Site, engine: LocalEngine) -> None:
+def test_a_run_is_resumed(own_site: Site, engine: LocalEngine) -> None:
     before = engine.store.task("fails").run
-    answer = site.act("/run/broken/resume")
+    answer = own_site.act("/run/broken/resume")
     assert (answer.status_code, answer.text) == (200, "resumed")
     assert engine.store.task("fails").run != before
 
 
-def test_a_run_is_cancelled(site: Site, engine: LocalEngine) -> None:
-    answer = site.act("/run/broken/cancel")
+def test_a_run_is_cancelled(own_site: Site, engine: LocalEngine) -> None:
+    answer = own_site.act("/run/broken/cancel")
     assert (answer.status_code, answer.text) == (200, "cancelled")
-    assert site.act("/run/nothing/cancel").status_code == 404
+    assert own_site.act("/run/nothing/cancel").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/run/done", "/task/made", "/curves", "/compare", "/nothing"])

@@ -38,7 +38,6 @@ function themed(figure) {
     font: { color: colour("soft"), size: 12, family: getComputedStyle(document.body).fontFamily },
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour("rule"), font: { color: colour("ink") } },
     hovermode: "x unified",
-    legend: { orientation: "h", y: -0.28 },
     margin: { l: 55, r: 15, t: 12, b: 45 },
     uirevision: "kept",
   };

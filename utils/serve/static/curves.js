@@ -9,7 +9,20 @@ let shown = [];
 let timer;
 let tag;
 
+/** The colours of the curves beside the names of their trainings: the charts have no other legend. */
+function mark() {
+  let number = 0;
+  for (const label of form.querySelectorAll("label")) {
+    const swatch = label.querySelector(".swatch");
+    swatch.className = "swatch";
+    if (!label.querySelector("input").checked) continue;
+    swatch.classList.add(`k${number % 6}`, ...(number >= 6 ? ["dashed"] : []));
+    number += 1;
+  }
+}
+
 async function show(again) {
+  mark();
   clearTimeout(timer);
   const query = new URLSearchParams(new FormData(form));
   if (!again) {

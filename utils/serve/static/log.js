@@ -43,7 +43,7 @@ async function ask() {
       if (!place.children.length) note.textContent = "· there is none";
       return;
     }
-    if (piece.lines.length && piece.end < piece.size) wait = 0;
+    if (!piece.at_end) wait = 0;
   } catch (error) {
     note.textContent = `· ${error.message}; trying again`;
     wait = 3 * PERIOD;
