@@ -15,7 +15,7 @@ from decision_services import Services
 from jsonschema import Draft202012Validator
 from jsonschema import ValidationError as Invalid
 from slugid import nice
-from taskcluster_schemas import check, check_task, needs_schemas
+from taskcluster_schemas import SCHEMAS, check, check_task, needs_schemas
 from taskgraph.actions import registry, render_actions_json
 from taskgraph.config import GraphConfig, load_graph_config
 from taskgraph.parameters import Parameters
@@ -191,6 +191,40 @@ def test_the_train_actions_schema_is_the_configs(
 def test_a_wrong_config_is_refused_with_its_keys(make_config: Any) -> None:
     with pytest.raises(ConfigError, match=r"experiment\.teacher-ensemble: found 0"):
         checked_config(make_config.values(experiment={"teacher-ensemble": 0}))
+
+
+def test_taskgraphs_own_test_of_an_action_prints_the_definitions(tmp_path: Path, make_config: Any) -> None:
+    given = {"head_repository": REPOSITORY, "base_repository": REPOSITORY, "head_rev": REVISION, "level": "1"}
+    given |= {"repository_type": "hg", "head_ref": "refs/heads/main", "project": "limbeck", "owner": "a@example.com"}
+    (tmp_path / "parameters.yml").write_text(yaml.safe_dump(given))
+    (tmp_path / "input.yml").write_text(yaml.safe_dump(make_config.values()))
+    words = [
+        "test-action-callback",
+        "--root",
+        str(ROOT),
+        "--parameters",
+        "parameters.yml",
+        "--input",
+        "input.yml",
+        "train",
+    ]
+    # Nobody answers there.
+    variables = {"TASK_ID": nice(), "TASKCLUSTER_ROOT_URL": "http://127.0.0.1:1", "TASKGRAPH_SERIAL": "1"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("taskgraph")), *words],
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    decoder, text, found = json.JSONDecoder(), done.stdout.strip(), []
+    while text:
+        (_, definition), end = decoder.raw_decode(text)
+        found.append(definition)
+        text = text[end:].strip()
+    assert TRAINING in {definition["metadata"]["name"] for definition in found}
+    assert {definition["taskGroupId"] for definition in found} == {variables["TASK_ID"]}
+    if SCHEMAS:
+        for definition in found:
+            check_task(definition, "generic-worker")
 
 
 class Run:

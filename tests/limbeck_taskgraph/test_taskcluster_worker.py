@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsone
 import pytest
+import yaml
 import zstandard
 from decision_services import Services
 from slugid import nice
@@ -24,19 +26,23 @@ SCRIPT = ROOT / "scripts" / "with-environment"
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A repository with the project as it stands here, and its revision."""
+def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A repository with the project as it stands here, for workers that have this environment; and its revision."""
     folder = tmp_path_factory.mktemp("repository")
     ignored = shutil.ignore_patterns("__pycache__", "node_modules")
     for name in ("pipeline", "taskcluster"):
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
     for name in ("pyproject.toml", ".taskcluster.yml"):
         shutil.copy(PROJECT / name, folder)
+    for name, key in ((".taskcluster.yml", 'prepared_environment: ""'), ("taskcluster/config.yml", "prepared: null")):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert text.count(key) == 1
+        (folder / name).write_text(text.replace(key, f"{key.partition(':')[0]}: {sys.prefix}"), encoding="utf-8")
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@example.com"]
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"]):
         subprocess.run([*git, *words], check=True)
     revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"file://{folder}", revision
+    return folder, revision
 
 
 class Worker:
@@ -45,7 +51,12 @@ class Worker:
     def __init__(self, services: Services, folder: Path) -> None:
         self.services, self.folder = services, folder
 
-    def run(self, task_id: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def create(self, task_id: str, task: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        """Have the queue accept a task, and run it."""
+        self.services.tasks[task_id], self.services.states[task_id] = task, "pending"
+        return self.run(task_id)
+
+    def run(self, task_id: str) -> subprocess.CompletedProcess[str]:
         task = self.services.tasks[task_id]
         work = self.folder / task_id
         work.mkdir()
@@ -54,10 +65,12 @@ class Worker:
             cache.mkdir(exist_ok=True)
             (work / mount["directory"]).symlink_to(cache)
         own = {"TASK_ID": task_id, "TASK_WORKDIR": str(work), "TASKCLUSTER_ROOT_URL": self.services.url}
+        if task["payload"].get("features", {}).get("taskclusterProxy"):
+            own["TASKCLUSTER_PROXY_URL"] = self.services.url
         given = {"PATH": "/usr/bin:/bin", "NO_PROXY": "127.0.0.1", "HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
         [command] = task["payload"]["command"]
         done = subprocess.run(
-            command, cwd=work, env=given | task["payload"]["env"] | own | environment, capture_output=True, text=True
+            command, cwd=work, env=given | task["payload"]["env"] | own, capture_output=True, text=True
         )
         if done.returncode == 0:
             for artifact in task["payload"]["artifacts"]:
@@ -69,9 +82,8 @@ class Worker:
         return done
 
 
-def test_rendered_tasks_run_on_a_worker_from_the_sources_of_their_revision(
-    deployment: Any, make_config: Any, services: Services, repository: tuple[str, str], tmp_path: Path
-) -> None:
+def write_corpora(folder: Path) -> dict[str, list[str]]:
+    """Data sets of two sentences for each use."""
     texts = {
         "en": "One sentence stands here.\nAnother one follows it.\n",
         "de": "Ein Satz steht hier.\nNoch einer folgt.\n",
@@ -79,28 +91,62 @@ def test_rendered_tasks_run_on_a_worker_from_the_sources_of_their_revision(
     for use, number in (("train", 1), ("devtest", 2), ("test", 3)):
         for language, text in texts.items():
             content = text.replace(".", f" {number}.").encode()
-            (tmp_path / f"{use}.{language}.zst").write_bytes(zstandard.compress(content))
-    files = {use: [f"file_{tmp_path}/{use}.[LANG].zst"] for use in ("train", "devtest", "test")}
-    config = make_config(datasets=files, target_stage="corpus-merge-parallel")
-    deployment.set(environment={"prepared": sys.prefix})
-    address, revision = repository
-    graph = deployment.generator(config, head_repository=address, head_rev=revision).morphed_task_graph
-    services.tasks |= {task.task_id: task.task for task in graph}
-    ids = {task.label: task.task_id for task in graph}
+            (folder / f"{use}.{language}.zst").write_bytes(zstandard.compress(content))
+    return {use: [f"file_{folder}/{use}.[LANG].zst"] for use in ("train", "devtest")} | {"test": []}
+
+
+def test_from_a_push_to_a_finished_run(
+    make_config: Any, services: Services, repository: tuple[Path, str], tmp_path: Path
+) -> None:
+    sources, revision = repository
+    address = f"file://{sources}"
     worker = Worker(services, tmp_path / "worker")
     worker.folder.mkdir()
-    order = ["dataset", "corpus-clean-parallel", "corpus-merge-parallel"]
-    for label in sorted(ids, key=lambda label: [label.startswith(kind) for kind in order].index(True)):
-        done = worker.run(ids[label])
+
+    page = f"https://localhost{sources}"
+    event = {"ref": "refs/heads/master", "after": revision, "pusher": {"email": "a@example.com"}}
+    event["repository"] = {"clone_url": address, "html_url": page, "name": sources.name}
+    decision_id = nice()
+    context = {"tasks_for": "github-push", "event": event, "as_slugid": lambda name: decision_id}
+    template = yaml.safe_load((sources / ".taskcluster.yml").read_text(encoding="utf-8"))
+    [decision] = jsone.render(template["tasks"], context)
+    done = worker.create(decision.pop("taskId"), decision)
+    assert done.returncode == 0, done.stderr
+    assert len(services.tasks) == 1
+
+    words = [sys.executable, "-m", "limbeck_taskgraph.hook", "--repository", address]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{sources}:{sources}/taskcluster"}
+    printed = subprocess.run(words, env=environment, cwd=sources, capture_output=True, text=True, check=True)
+    hook = json.loads(printed.stdout)
+    values = make_config.values(datasets=write_corpora(tmp_path), target_stage="corpus-merge-parallel")
+
+    def train() -> tuple[str, dict[str, str]]:
+        offered = json.loads(services.artifacts[decision_id, "public/actions.json"])["actions"][0]
+        assert f"{offered['hookGroupId']} {offered['hookId']}" == printed.stderr.strip()
+        payload = jsone.render(offered["hookPayload"], {"input": values, "taskId": None, "taskGroupId": decision_id})
+        own = nice()
+        done = worker.create(own, jsone.render(hook["task"], {"payload": payload, "taskId": own}))
         assert done.returncode == 0, done.stderr
-    merged = services.artifacts[ids["corpus-merge-parallel-en-de"], "public/build/corpus.en.zst"]
+        made = {services.tasks[task_id]["metadata"]["name"]: task_id for task_id in services.group(own)}
+        return own, {name: task_id for name, task_id in made.items() if task_id != own}
+
+    run, made = train()
+    kinds = ["dataset", "corpus-clean-parallel", "corpus-merge-parallel"]
+    for label in sorted(made, key=lambda label: [label.startswith(kind) for kind in kinds].index(True)):
+        done = worker.run(made[label])
+        assert done.returncode == 0, done.stderr
+    merged = services.artifacts[made["corpus-merge-parallel-en-de"], "public/build/corpus.en.zst"]
     assert b"One sentence stands here 1." in zstandard.ZstdDecompressor().decompressobj().decompress(merged)
-    # The same again, when an input has gone.
+    assert yaml.safe_load(services.artifacts[run, "public/training-config.yml"])["datasets"] == values["datasets"]
+
+    again, nothing = train()
+    assert nothing == {}
+    labels = json.loads(services.artifacts[again, "public/label-to-taskid.json"])
+    assert labels == {"corpus-merge-parallel-en-de": made["corpus-merge-parallel-en-de"]}
+
+    # An input that has gone is no crash.
     services.artifacts = {key: value for key, value in services.artifacts.items() if not key[1].endswith(".de.zst")}
-    merge = dict(services.tasks[ids["corpus-merge-parallel-en-de"]])
-    again = nice()
-    services.tasks[again] = merge
-    failed = worker.run(again)
+    failed = worker.create(nice(), services.tasks[made["corpus-merge-parallel-en-de"]])
     assert failed.returncode == 1
     assert ".de.zst" in failed.stderr
     assert "Traceback" not in failed.stderr

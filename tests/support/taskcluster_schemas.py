@@ -12,8 +12,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT6
 
 _FOLDER = os.environ.get("LIMBECK_TASKCLUSTER_SCHEMAS", "")
+SCHEMAS = bool(_FOLDER) and Path(_FOLDER).is_dir()
 needs_schemas = pytest.mark.skipif(
-    not _FOLDER or not Path(_FOLDER).is_dir(),
+    not SCHEMAS,
     reason="LIMBECK_TASKCLUSTER_SCHEMAS names no folder with Taskcluster's JSON Schemas",
 )
 PAYLOADS = {"generic-worker": "generic-worker__multiuser_posix", "docker-worker": "docker-worker__v1__payload"}
@@ -54,4 +55,4 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-__all__ = ["ValidationError", "check", "check_task", "needs_schemas"]
+__all__ = ["SCHEMAS", "ValidationError", "check", "check_task", "needs_schemas"]
