@@ -1,7 +1,8 @@
 """Sets of files that a Taskcluster task publishes as it runs, and finds again in a later run.
 
-A set is a folder whose name ends in a number, such as `checkpoint-00000500`; a higher number is newer. Its files become
-`public/checkpoint/<set>/<file>`; `public/checkpoint/<set>.json` names them with sizes and digests, and is written last:
+A set is named by a folder whose name ends in a number, such as `checkpoint-00000500`; a higher number is newer. To it
+belongs what lies beside it and is no other set, such as the best model so far. Its files become
+`public/checkpoint/<set>/<path>`; `public/checkpoint/<set>.json` names them with sizes and digests, and is written last:
 a set without it was never finished.
 """
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 PREFIX = "public/checkpoint"
 _SET = re.compile(r"[A-Za-z][\w.]*-(\d+)")
 _MANIFEST = re.compile(rf"{PREFIX}/({_SET.pattern})\.json")
+_NAME = r"\w[\w.-]*"
+_PATH = re.compile(rf"{_NAME}(?:/{_NAME})*", re.ASCII)
+_LARGE = 1 << 24  # bytes
 _TIMEOUT = (15.0, 300.0)  # seconds to connect, seconds without any progress
 _MB = 1 << 20
 
@@ -78,7 +82,7 @@ class PublishedSets:
                 shutil.rmtree(partial, ignore_errors=True)
                 logger.warning(f"checkpoints: passing over {name} of run {run}, which is not whole: {error}")
                 continue
-            partial.rename(folder / name)
+            _move(partial, folder, name)
             logger.info(f"checkpoints: going on from {name}, which run {run} published")
             return folder / name
         return None
@@ -109,35 +113,41 @@ class PublishedSets:
         manifest = json.loads(b"".join(stream(url)))
         target.mkdir()
         for file in manifest["files"]:
-            if not re.fullmatch(r"[\w][\w.-]*", file["name"]):
+            if not _PATH.fullmatch(file["name"]):
                 raise UserError(f"{file['name']!r} is no name of a file")
             path = target / file["name"]
-            download(self._deployment.artifact_url(self._task_id, run, f"{PREFIX}/{name}/{path.name}"), path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            download(self._deployment.artifact_url(self._task_id, run, f"{PREFIX}/{name}/{file['name']}"), path)
             if path.stat().st_size != file["size"] or sha256(path) != file["sha256"]:
-                raise UserError(f"{path.name} is not what was published")
+                raise UserError(f"{file['name']} is not what was published")
+        if not (target / name).is_dir():
+            raise UserError(f"it has no {name}")
 
     def publish(self, source: Path, stopped: Callable[[], bool] = lambda: False) -> None:
         """Publish a set. `stopped` is asked now and then whether to give up.
 
         Raises TransientError or UserError when it cannot be published, or was given up; it then has no manifest.
         """
-        # The command may remove the set meanwhile: links to its files stay.
-        links = source.with_name(f".publishing-{source.name}")
-        shutil.rmtree(links, ignore_errors=True)
-        shutil.copytree(source, links, copy_function=os.link)
+        snapshot = source.with_name(f".publishing-{source.name}")
+        shutil.rmtree(snapshot, ignore_errors=True)
+        began = time.monotonic()
         try:
-            paths = sorted(path for path in links.iterdir() if path.is_file())
-            began, size = time.monotonic(), sum(path.stat().st_size for path in paths)
-            files = [{"name": path.name, "size": path.stat().st_size, "sha256": sha256(path)} for path in paths]
-            for path in paths:
+            paths = _take(source, snapshot)
+            names = [path.relative_to(snapshot).as_posix() for path in paths]
+            files = [
+                {"name": name, "size": path.stat().st_size, "sha256": sha256(path)}
+                for name, path in zip(names, paths, strict=True)
+            ]
+            for name, path in zip(names, paths, strict=True):
                 with path.open("rb") as file:
-                    self._put(f"{PREFIX}/{source.name}/{path.name}", file, path.stat().st_size, stopped)
-            manifest = links / ".manifest.json"
+                    self._put(f"{PREFIX}/{source.name}/{name}", file, path.stat().st_size, stopped)
+            size = sum(path.stat().st_size for path in paths)
+            manifest = snapshot / ".manifest.json"
             manifest.write_text(json.dumps({"set": source.name, "files": files}), encoding="utf-8")
             with manifest.open("rb") as file:
                 self._put(f"{PREFIX}/{source.name}.json", file, manifest.stat().st_size, stopped)
         finally:
-            shutil.rmtree(links, ignore_errors=True)
+            shutil.rmtree(snapshot, ignore_errors=True)
         seconds = time.monotonic() - began
         logger.info(f"checkpoints: published {source.name}, {size / _MB:,.1f} MB in {seconds:.1f} s")
 
@@ -186,6 +196,34 @@ class PublishedSets:
             expires = min(kept, datetime.datetime.fromisoformat(task["expires"]))
             self._expiries[name] = expires.strftime("%Y-%m-%dT%H:%M:%S.000Z")
         return self._expiries[name]
+
+
+def _take(source: Path, snapshot: Path) -> list[Path]:
+    """Keep the files of a set as they are now, whatever the command does meanwhile; returns their paths there."""
+    snapshot.mkdir()
+    others = {path.name for path in sets_in(source.parent)} - {source.name}
+    for path in sorted(source.parent.iterdir()):
+        if path.name in others or not re.fullmatch(_NAME, path.name):
+            continue
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            target = snapshot / file.relative_to(source.parent)
+            if not file.is_file() or not _PATH.fullmatch(target.relative_to(snapshot).as_posix()):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # A log goes on being written; what is large appears whole, and a copy would take time and room.
+            (os.link if file.stat().st_size > _LARGE else shutil.copyfile)(file, target)
+    return sorted(path for path in snapshot.rglob("*") if path.is_file())
+
+
+def _move(partial: Path, folder: Path, name: str) -> None:
+    """Move the files of a set into the folder, its own folder last: it appears when all is there."""
+    for path in sorted(path for path in partial.rglob("*") if path.is_file()):
+        inside = path.relative_to(partial)
+        if inside.parts[0] != name:
+            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(folder / inside)
+    (partial / name).rename(folder / name)
+    shutil.rmtree(partial)
 
 
 class _Paced:

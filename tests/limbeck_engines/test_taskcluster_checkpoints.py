@@ -10,10 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from taskcluster_place import Place, taskcluster_place
+from tiny_model import toy_pairs, vocab_bytes
 
 from limbeck_engines.taskcluster_client import Deployment
 from limbeck_engines.taskcluster_sets import Limits, PublishedSets
+from pipeline.common.corpus import write_columns
+from pipeline.model.formats import npz
+from pipeline.train.train import main as train
 
 MODULE = [sys.executable, "-m", "limbeck_engines.taskcluster_checkpoints", "--look", "0.05", "--every", "0"]
 # Counts on from its newest checkpoint; a checkpoint for each step appears by a rename. Told to stop, it stops.
@@ -120,6 +125,68 @@ def test_a_machine_that_vanishes_costs_only_what_was_not_published(place: Place)
     assert (second.folder / f"checkpoint-{reached + 2:08d}" / "optimizer.pt").read_text() == str(reached + 2)
 
 
+def test_a_real_training_goes_on_as_if_nothing_had_happened(place: Place) -> None:
+    """Killed, and continued elsewhere from what was published, it ends with the same parameters, bit by bit."""
+    task = task_of(place)
+    folder = place.folder
+
+    def command(name: str, checkpoints: str) -> list[str]:
+        return train_command(folder, folder / name, checkpoints)
+
+    prepare_training(folder)
+    first = Machine(place, task)
+    running = first.start(*command("lost", str(first.folder)))
+    wait_for(lambda: first.published() or running.poll() is not None)
+    assert running.poll() is None, running.communicate()
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate(timeout=60)
+    place.state.lose(task)
+    second = Machine(place, task)
+    again = second.start(*command("model", str(second.folder)))
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert "continuing from update" in err and "which run 0 published" in err
+    train(command("straight", str(folder / "straight-checkpoints"))[3:])
+    model, straight = (npz.load(folder / name / "model.npz").state_dict() for name in ("model", "straight"))
+    assert all(torch.equal(model[name], straight[name]) for name in straight)
+
+
+def prepare_training(folder: Path) -> None:
+    pairs = toy_pairs(300)
+    for name, rows in (("train", pairs), ("dev", pairs[:10])):
+        with write_columns(folder / f"{name}.en.zst", folder / f"{name}.de.zst") as writer:
+            for row in rows:
+                writer.write(*row)
+    (folder / "vocab.spm").write_bytes(vocab_bytes())
+
+
+def train_command(folder: Path, model: Path, checkpoints: str) -> list[str]:
+    options = {
+        "dim-emb": 32,
+        "enc-depth": 1,
+        "dec-depth": 1,
+        "transformer-heads": 2,
+        "transformer-dim-ffn": 32,
+        "mini-batch-words": 300,
+        "optimizer-delay": 1,
+        "max-length": 50,
+        "after": "30u",
+        "save-freq": "4u",
+        "valid-freq": "15u",
+        "lr-warmup": "10u",
+        "guided-alignment": False,
+        "precision": "float32",
+        "early-stopping": 0,
+    }
+    return [
+        *(sys.executable, "-m", "pipeline.train.train", "--preset", "student-tiny", "--src", "en", "--trg", "de"),
+        *("--corpus", "distilled", f"{folder}/train.en.zst", f"{folder}/train.de.zst"),
+        *("--devset", f"{folder}/dev.en.zst", f"{folder}/dev.de.zst", "--device", "cpu", "--data-workers", "0"),
+        *("--src-vocab", f"{folder}/vocab.spm", "--trg-vocab", f"{folder}/vocab.spm", "--best-metric", "chrf"),
+        *("--options", json.dumps(options), "--output-dir", str(model), "--checkpoint-dir", checkpoints),
+    ]
+
+
 def test_a_machine_that_is_taken_away_publishes_its_last_checkpoint(place: Place) -> None:
     task = task_of(place)
     first = Machine(place, task)
@@ -162,8 +229,8 @@ def test_sets_that_are_not_whole_are_passed_over(place: Place, caplog: pytest.Lo
     artifacts = place.state.artifacts
     # 5 was never finished, 4 was changed, 3 has lost a file, of 2 the manifest is no manifest.
     del artifacts[task, 0, "public/checkpoint/checkpoint-00000005.json"]
-    artifacts[task, 0, "public/checkpoint/checkpoint-00000004/model.npz"].content = b"MODEL 4"
-    del artifacts[task, 0, "public/checkpoint/checkpoint-00000003/optimizer.pt"]
+    artifacts[task, 0, "public/checkpoint/checkpoint-00000004/checkpoint-00000004/model.npz"].content = b"MODEL 4"
+    del artifacts[task, 0, "public/checkpoint/checkpoint-00000003/checkpoint-00000003/optimizer.pt"]
     artifacts[task, 0, "public/checkpoint/checkpoint-00000002.json"].content = b"<html>"
     place.state.lose(task)
     assert machine.run == 0
@@ -173,6 +240,28 @@ def test_sets_that_are_not_whole_are_passed_over(place: Place, caplog: pytest.Lo
     for number, why in ((5, "never finished"), (4, "not what was published"), (3, "404"), (2, "not whole")):
         assert any(f"checkpoint-0000000{number}" in line and why in line for line in caplog.messages), number
     assert [path.name for path in (place.folder / "new").iterdir()] == ["checkpoint-00000001"]
+
+
+def test_what_lies_beside_a_checkpoint_belongs_to_it(place: Place) -> None:
+    task = task_of(place)
+    Machine(place, task)
+    made = place.folder / "made"
+    for number in (1, 2):
+        newest = write_set(made, number)
+    for name in ("best-chrf-00000001.npz", "train.jsonl", "tensorboard/events.out.1.host", ".hidden"):
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_text(name)
+    sets(place, task, 0).publish(newest)
+    place.state.lose(task)
+    new = place.folder / "new"
+    sets(place, task, 1).restore(new)
+    assert {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()} == {
+        "checkpoint-00000002/model.npz",
+        "checkpoint-00000002/optimizer.pt",
+        "best-chrf-00000001.npz",
+        "train.jsonl",
+        "tensorboard/events.out.1.host",
+    }
 
 
 def test_the_newest_of_all_runs_is_taken(place: Place) -> None:
