@@ -350,6 +350,17 @@ def test_named_tasks_that_there_are_not(run: Run, make_config: Any) -> None:
         run.act("retrigger", None)
 
 
+def test_an_action_that_broke_off_does_not_make_its_tasks_twice(run: Run, make_config: Any) -> None:
+    group = run.act("train", make_config.values(target_stage="build-vocab"))
+    made = run.made(group)
+    run.monkeypatch.setenv("TASK_ID", group)
+    given = {"ACTION_TASK_GROUP_ID": run.decision, "ACTION_CALLBACK": "train"}
+    given["ACTION_INPUT"] = json.dumps(make_config.values())
+    with pytest.raises(UserError, match=f"had created {len(made)} tasks, which never start: trigger the action again"):
+        run_action(given)
+    assert run.made(group) == made
+
+
 def test_cancelling_seals_first_and_rerunning_starts_what_can_start(run: Run, make_config: Any) -> None:
     group = run.act("train", make_config.values())
     made, states = run.made(group), run.services.states

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ from limbeck_taskgraph.target_tasks import METHOD
 from limbeck_taskgraph.taskcluster_history import IndexHistory, NoHistory, of_earlier_groups, of_named_tasks
 from limbeck_taskgraph.taskcluster_worker import CONFIG
 from limbeck_taskgraph.training_config import TrainingConfig
+from pipeline.common.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ def start_run(parameters: Parameters, graph_config: Any, config: TrainingConfig)
 
     Raises UserError for what the config names that there is not, UnknownStage for its target stage.
     """
+    _check_nothing_is_there()
     values = run_parameters(parameters, config)
     graph = render(graph_config, values)
     plan = plan_run(graph, graph_config, values["level"], config)
@@ -38,6 +41,18 @@ def start_run(parameters: Parameters, graph_config: Any, config: TrainingConfig)
     given = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     write_artifact(CONFIG, given)
     taskgraph_decision({"root": graph_config.root_dir}, parameters=Parameters(**values))
+
+
+def _check_nothing_is_there() -> None:
+    """Raise UserError when an earlier run of this very task, which then broke off, has created tasks already."""
+    own = os.environ["TASK_ID"]
+    if taskcluster.testing:
+        return
+    if made := [task_id for task_id in taskcluster.list_task_group_incomplete_tasks(own) if task_id != own]:
+        raise UserError(
+            f"an earlier run of this action's task {own} broke off after it had created {len(made)} tasks, which never "
+            "start: trigger the action again"
+        )
 
 
 def run_parameters(parameters: Parameters, config: TrainingConfig) -> dict[str, Any]:
