@@ -235,7 +235,7 @@ def _trace(name: str, points: Sequence[tuple[float, float]], color: int) -> dict
 
 
 def _figure(key: str, title: str, x_title: str, traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    layout = {"xaxis": {"title": {"text": x_title}, "rangemode": "tozero"}, "showlegend": False}
+    layout = {"xaxis": {"title": {"text": x_title, "standoff": 4}, "rangemode": "tozero"}, "showlegend": False}
     return {"key": key, "title": title, "data": list(traces), "layout": layout}
 
 

@@ -5,17 +5,17 @@ import logging
 import re
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from limbeck_engines import engine_class
 from limbeck_engines.artifacts import Layout
 from limbeck_engines.base import Engine, GroupStatus
 from limbeck_engines.store import GroupRow, Store, TaskRow
-from limbeck_engines.task import FAILED, REUSED, RUNNING, SKIPPED
+from limbeck_engines.task import FAILED, PENDING, REUSED, RUNNING, SKIPPED
 from pipeline.common.errors import TransientError, UserError
 from utils.serve.graph_layout import Drawing, draw
 
@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 
 _FRAMES = 16  # groups whose graphs are kept
 _STATUSES = 256  # groups whose states are kept
+_KEPT = 128  # answers that never change
 _STALE = 5.0  # seconds after which a group is looked at again though nothing was written: its engine may have died
 
 
@@ -58,6 +59,7 @@ class Session:
         self._engines: dict[str, Engine] = {}
         self._frames: OrderedDict[str, Frame] = OrderedDict()
         self._statuses: dict[str, tuple[int, float, GroupStatus]] = {}
+        self._remembered: dict[str, tuple[GroupRow, Any]] = {}
         self._asked: dict[str, Future[GroupStatus]] = {}
         self._askers = ThreadPoolExecutor(2, thread_name_prefix="engines")
 
@@ -125,6 +127,18 @@ class Session:
         rows = self.store.tasks(group_id)
         return GroupStatus(self.store.group(group_id), rows, Counter(row.state for row in rows))
 
+    def of_group(self, group: GroupRow, read: Callable[[GroupStatus], Answer]) -> Answer:
+        """What `read` makes of a group's status; remembered where all has ended, until the group itself changes."""
+        known = self._remembered.get(group.group_id)
+        if known is not None and known[0] == group:
+            answer: Answer = known[1]
+            return answer
+        status = self.status(group.group_id)
+        answer = read(status)
+        if not any(state in (PENDING, RUNNING) for state in (group.state, *(row.state for row in status.tasks))):
+            self._remembered[group.group_id] = (group, answer)
+        return answer
+
     def frame(self, group_id: str) -> Frame:
         """A group's graph. Raises UserError when there is no such group."""
         frame = self._frames.get(group_id)
@@ -157,6 +171,7 @@ class Records:
         self.runs = runs
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="records")
         self._session = Session(runs)
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
 
     async def ask(self, question: Callable[[Session], Answer]) -> Answer:
         """Answer in the thread of the record: quick questions only, since others wait."""
@@ -173,6 +188,15 @@ class Records:
                 session.close()
 
         return await asyncio.to_thread(answer)
+
+    async def ask_once(self, key: Hashable, question: Callable[[Session], Answer]) -> Answer:
+        """As ask_slowly, for what never changes: it is answered once for a key."""
+        if key not in self._kept:
+            self._kept[key] = await self.ask_slowly(question)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        answer: Answer = self._kept[key]
+        return answer
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -118,14 +118,14 @@ def _lines(session: Session) -> tuple[list[RunLine], int]:
     if session.is_empty:
         return [], 0
     groups = session.store.groups()
-    lines = []
-    for group in groups[:_LISTED]:
-        status = session.status(group.group_id)
-        counts = counts_of(status)
-        done = sum(counts[state] for state in DONE)
-        failed = [row for row, _ in failures(status)]
-        lines.append(RunLine(status.group, counts, len(status.tasks), done, duration(status), failed))
-    return lines, len(groups)
+    return [session.of_group(group, _line) for group in groups[:_LISTED]], len(groups)
+
+
+def _line(status: GroupStatus) -> RunLine:
+    counts = counts_of(status)
+    done = sum(counts[state] for state in DONE)
+    failed = [row for row, _ in failures(status)]
+    return RunLine(status.group, counts, len(status.tasks), done, duration(status), failed)
 
 
 def _panels(status: GroupStatus, frame: Frame, running: list[RunningTask]) -> dict[str, Any]:

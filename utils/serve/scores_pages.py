@@ -67,6 +67,8 @@ async def report(request: web.Request) -> web.StreamResponse:
         name = next((name for name in names if name.endswith("report.html")), None)
         if name is None:
             raise UserError(f"{rows[0].label} ({rows[0].task_id}) made no report.html")
+        if isinstance(place := names[name], str):
+            return group, place
         return group, f"/api/queue/v1/task/{rows[0].task_id}/artifacts/{quote(name)}"
 
     group, address = await request.app[RECORDS].ask_slowly(read)

@@ -10,6 +10,7 @@ import pytest
 from engine_graphs import make_engine, make_task
 from serve_site import Site, serve_site
 
+from limbeck_engines.local import LocalEngine
 from limbeck_engines.task import Task
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -179,3 +180,28 @@ def test_a_large_run_is_sent_whole(tmp_path: Path) -> None:
         # Packed on the way: it is asked for every second.
         packed = site.get("/run/group/live", headers={"Accept-Encoding": "gzip"}, stream=True).raw.read()
         assert len(packed) < 10_000 and len(gzip.decompress(packed)) > 15_000
+
+
+def test_a_run_that_has_ended_is_read_again_when_it_goes_on(engine: LocalEngine) -> None:
+    with serve_site(engine.store.layout.root) as site:
+        assert "1 of 5" in site.page("/") and "1 of 5" in site.page("/")
+        for row in engine.store.tasks("broken"):
+            engine.store.update_task(row.task_id, state="completed", run=0)
+        engine.store.update_group("broken", state="completed")
+        assert "5 of 5" in site.page("/")
+
+
+def test_many_runs_are_listed_in_no_time(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "runs")
+    for group in range(120):
+        tasks = [make_task(f"task-{number}", task_id=f"g{group}-{number}") for number in range(10)]
+        engine.submit(f"group-{group}", f"Run {group}", tasks, "")
+        engine.store.update_group(f"group-{group}", state="failed")
+        for task in tasks:
+            engine.store.update_task(task.task_id, state="skipped")
+    with serve_site(tmp_path / "runs") as site:
+        assert site.page("/").count('class="title"') == 120
+        engine.store.update_task("g0-0", reason="something was written")
+        started = time.monotonic()
+        site.json("/live")
+        assert time.monotonic() - started < 1
