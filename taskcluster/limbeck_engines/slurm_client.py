@@ -119,6 +119,10 @@ class Slurm:
         for start in range(0, len(ids), _IDS_AT_ONCE):
             self._run("scancel", "--quiet", *ids[start : start + _IDS_AT_ONCE])
 
+    def signal_steps(self, job_id: str, name: str) -> None:
+        """Send a signal to what a job has started with srun, and not to its script."""
+        self._run("scancel", "--quiet", f"--signal={name}", job_id)
+
     def requeue(self, job_id: str) -> str | None:
         """Queue a job again; returns what Slurm says when it does not."""
         done = self._run("scontrol", "requeue", job_id)

@@ -7,10 +7,13 @@ when the training did, which torchrun makes a 1 of.
 import argparse
 import os
 import shlex
-import subprocess
+import signal
+import socket
 import sys
 from collections.abc import Sequence
 
+from limbeck_engines.processes import Process
+from limbeck_engines.slurm_client import Slurm
 from limbeck_engines.slurm_files import JobSettings
 from limbeck_engines.task import Task
 from pipeline.common.errors import EXIT_RETRY
@@ -25,14 +28,27 @@ def launch_prefix(settings: JobSettings, task: Task, job_id: str, gpus: int) -> 
     if nodes_of(settings.nodes, task) == 1:
         return []
     cpus = os.environ.get("SLURM_CPUS_PER_TASK")
+    # They meet on this node, the first of the job, where its script runs.
     number = int(job_id) % _PORTS if job_id.isdigit() else 0
     return [
-        *("srun", f"--nodes={settings.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"),
+        # Where one node fails, the others get a while to end by themselves, with a code that tells more than a kill.
+        *("srun", f"--nodes={settings.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=0", "--wait=60"),
         *([f"--cpus-per-task={cpus}"] if cpus else []),
         *(sys.executable, "-m", "limbeck_engines.slurm_launch", "--nodes", str(settings.nodes)),
-        *("--processes", str(max(gpus, 1)), "--endpoint", f"{first_host()}:{_PORT + number}", "--id", f"job-{job_id}"),
+        *("--processes", str(max(gpus, 1)), "--id", f"job-{job_id}"),
+        *("--endpoint", f"{socket.gethostname()}:{_PORT + number}"),
         "--",
     ]
+
+
+class StepProcess(Process):
+    """An srun. A SIGTERM that srun itself gets makes it kill its step at once, so the step is told by Slurm."""
+
+    def send(self, number: int) -> None:
+        if number == signal.SIGTERM:
+            Slurm().signal_steps(os.environ["SLURM_JOB_ID"], "TERM")
+        else:
+            super().send(number)
 
 
 def nodes_of(nodes: int, task: Task) -> int:
@@ -46,13 +62,6 @@ def _words(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError:
         return []
-
-
-def first_host() -> str:
-    """The node that the processes meet on."""
-    listed = os.environ["SLURM_JOB_NODELIST"]
-    done = subprocess.run(["scontrol", "show", "hostnames", listed], capture_output=True, text=True, check=True)
-    return done.stdout.split()[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from limbeck_engines.machine import find_gpus
 from limbeck_engines.processes import Guardian, Process
 from limbeck_engines.slurm_client import Slurm
 from limbeck_engines.slurm_files import CONTINUED, LOST, RETRY, STOPPED, Order, Run, State
-from limbeck_engines.slurm_launch import launch_prefix
+from limbeck_engines.slurm_launch import StepProcess, launch_prefix
 from limbeck_engines.task import COMPLETED, FAILED, REUSED
 from pipeline.common.errors import EXIT_FAILED
 from pipeline.common.progress import format_duration
@@ -169,7 +169,8 @@ class SlurmTask:
         prefix = launch_prefix(self.settings, self.task, self.job, len(self._gpus))
         # The command holds on to its digest even if this process dies.
         inherited = [self._lock.descriptor] if self._lock else []
-        return Process([*prefix, *self.settings.container, *command], folder, environment, log, inherited, guardian)
+        start = StepProcess if prefix else Process
+        return start([*prefix, *self.settings.container, *command], folder, environment, log, inherited, guardian)
 
     def _scratch(self, number: int) -> Path | None:
         """A folder on the node's own disk to work in, where the profile names one."""

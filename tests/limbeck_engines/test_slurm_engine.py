@@ -93,7 +93,7 @@ def test_the_gpus_are_the_jobs_own(site: Site) -> None:
 
 
 def test_a_training_that_is_signalled_goes_on_from_its_checkpoint(site: Site) -> None:
-    site.engine.submit("g", "name", [make_task("train", TRAINING.format(updates=30)), make_task("spare")], "")
+    site.engine.submit("g", "name", [make_task("train", TRAINING.replace("{updates}", "30")), make_task("spare")], "")
     site.wait_for_log("train", "starts at 0")
     job = site.row("train").job or ""
     time.sleep(0.5)

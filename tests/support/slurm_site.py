@@ -54,9 +54,10 @@ class Site:
         self.wait_for(lambda: path.exists() and text in path.read_text(), f"{text} of {label}")
 
     def start_now(self, label: str) -> None:
-        """Spare a job that is queued again Slurm's pause."""
+        """Shorten Slurm's pause before a job that is queued again; what is left of it must be gone, though."""
         job = self.row(label).job or ""
         self.wait_for(lambda: self.squeue(job) == "PENDING", "the requeue")
+        time.sleep(1.5)
         assert self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now").returncode == 0
 
     def squeue(self, job: str, field: str = "%T") -> str:
