@@ -19,10 +19,11 @@ from limbeck_engines.base import Engine, GroupStatus
 from limbeck_engines.display import Display, RunningTask
 from limbeck_engines.store import GroupRow, TaskRow
 from limbeck_engines.task import CANCELLED, COMPLETED, FAILED, PENDING, RUNNING, SKIPPED, Summary, Task
-from limbeck_engines.taskcluster_client import ROOT_URL, ConflictError, Deployment, NotFoundError, root_of
+from limbeck_engines.taskcluster_client import ROOT_URL, ConflictError, Deployment, root_of
 from limbeck_engines.taskcluster_git import Checkout
 from limbeck_engines.taskcluster_logs import log_lines, reason_of_failure
 from limbeck_engines.taskcluster_places import check_places
+from limbeck_engines.taskcluster_reading import read_artifacts, read_group, read_labels, read_tasks
 from limbeck_engines.taskcluster_states import Listed, group_state, rows_of
 from limbeck_engines.taskcluster_trigger import (
     Patience,
@@ -44,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 NAME = "taskcluster"
 _EXPLAINED = 10  # failures whose logs are read when a group is looked at
-_HIDDEN = ("public/logs/", "public/checkpoint/")  # artifacts that are no results
 _GONE = "the deployment does not know it any more"
 
 
@@ -70,6 +70,7 @@ class TaskclusterEngine(Engine):
         self._source = source or Source(Checkout(ROOT.parent))
         self._look = look
         self._deployments: dict[str, Deployment] = {}
+        self._reused_by: dict[str, list[Listed]] = {}
         # Cancelled before what they need was done: the queue cannot make them wait again, so `run` does.
         self._held: dict[str, set[str]] = {}
 
@@ -170,7 +171,7 @@ class TaskclusterEngine(Engine):
     def _copy(self, group: GroupRow) -> list[Listed]:
         """Copy what the queue knows of a group into the record."""
         known = {row.task_id: row for row in self.store.tasks(group.group_id)}
-        listed = self._list(group)
+        listed = read_group(self._deployment(group), group.group_id)
         if not listed:
             unfinished = [row for row in known.values() if row.state in (PENDING, RUNNING)]
             self.store.put_tasks(dataclasses.replace(row, state=FAILED, reason=_GONE) for row in unfinished)
@@ -178,29 +179,24 @@ class TaskclusterEngine(Engine):
             logger.warning(f"{group.group_id}: {_GONE} ({group.url})")
             return []
         action = next((task for task in listed if task.task_id == group.group_id), None)
-        rows = rows_of(group.group_id, action, listed)
+        rows = rows_of(group.group_id, action, listed, self._reused(group, action, listed))
         self.store.put_tasks(row for row in self._explained(group, rows, known) if row != known.get(row.task_id))
         state = group_state(rows)
         if state != group.state:
             self.store.update_group(group.group_id, state=state)
         return listed
 
-    def _list(self, group: GroupRow) -> list[Listed]:
-        """The tasks of a group, and the action's if it lies elsewhere; none when the deployment has forgotten them."""
-        deployment, group_id = self._deployment(group), group.group_id
-        queue, what = deployment.queue, f"the task group {group_id}"
-        try:
-            entries = list(deployment.pages(what, queue.listTaskGroup, "tasks", {"taskGroupId": group_id}))
-        except NotFoundError:
-            entries = []  # there is none before its first task
-        listed = [Listed(entry["task"], entry["status"]) for entry in entries]
-        if not any(task.task_id == group_id for task in listed):
-            try:
-                status = deployment.ask(f"the task {group_id}", queue.status, group_id)["status"]
-                listed.append(Listed(deployment.ask(f"the task {group_id}", queue.task, group_id), status))
-            except NotFoundError:
-                pass
-        return listed
+    def _reused(self, group: GroupRow, action: Listed | None, listed: list[Listed]) -> list[Listed]:
+        """The tasks of earlier groups that a group stands on, as its action noted them; not those of the record."""
+        if action is None or action.status["state"] != "completed":
+            return []
+        if group.group_id not in self._reused_by:
+            deployment, own = self._deployment(group), {task.task_id for task in listed}
+            task_ids = sorted(set(read_labels(deployment, group.group_id).values()) - own)
+            rows = {task_id: self.store.find_task(task_id) for task_id in task_ids}
+            unknown = [one for one, row in rows.items() if row is None or row.group_id == group.group_id]
+            self._reused_by[group.group_id] = [task for task in read_tasks(deployment, unknown) if task.is_ours]
+        return self._reused_by[group.group_id]
 
     def _explained(self, group: GroupRow, rows: list[TaskRow], known: Mapping[str, TaskRow]) -> Iterator[TaskRow]:
         """The rows, those of failed tasks with the reason that their logs give."""
@@ -264,16 +260,18 @@ class TaskclusterEngine(Engine):
         if not held:
             return 0
         if listed is None:
-            listed = {task.task_id: task for task in self._list(group)}
-        deployment = self._deployment(group)
+            listed = {task.task_id: task for task in read_group(self._deployment(group), group.group_id)}
+        deployment, again = self._deployment(group), set[str]()
         for task_id in sorted(held):
-            task = listed[task_id]
-            upstream = [listed[other] for other in task.definition.get("dependencies", []) if other in listed]
+            upstream = [
+                listed[other] for other in listed[task_id].definition.get("dependencies", []) if other in listed
+            ]
             if all(other.status["state"] == "completed" for other in upstream):
                 deployment.ask(f"running the task {task_id} again", deployment.queue.rerunTask, task_id)
-                held.discard(task_id)
-            elif any(other.task_id not in held and other.can_run_again for other in upstream):
-                held.discard(task_id)  # what it needs failed once more
+                again.add(task_id)
+            elif any(other.can_run_again and other.task_id not in held for other in upstream):
+                again.add(task_id)  # in vain: what it needs failed once more
+        held -= again
         return len(held)
 
     def cancel(self, group_id: str) -> None:
@@ -281,7 +279,7 @@ class TaskclusterEngine(Engine):
         deployment = self._deployment(group)
         deployment.check_credentials()
         queue, what = deployment.queue, f"cancelling the task group {group_id}"
-        listed = self._list(group)
+        listed = read_group(self._deployment(group), group.group_id)
         # The action first: it would go on making tasks.
         action = next((task for task in listed if task.task_id == group_id), None)
         if action is not None and action.status["state"] in ("unscheduled", "pending", "running"):
@@ -323,29 +321,12 @@ class TaskclusterEngine(Engine):
 
     def artifacts(self, task_id: str) -> dict[str, str]:
         deployment = self._deployment_of(task_id)
-        run, entries = self._entries(deployment, task_id)
+        run, entries = read_artifacts(deployment, task_id)
         return {str(entry["name"]): deployment.artifact_url(task_id, run, entry["name"]) for entry in entries}
 
     def artifact_sizes(self, task_id: str) -> Mapping[str, int | None]:
-        _, entries = self._entries(self._deployment_of(task_id), task_id)
+        _, entries = read_artifacts(self._deployment_of(task_id), task_id)
         return {str(entry["name"]): entry.get("contentLength") for entry in entries}
-
-    def _entries(self, deployment: Deployment, task_id: str) -> tuple[int, list[dict[str, Any]]]:
-        """The newest run of a completed task, and its results as the queue lists them."""
-        status = self._status(deployment, task_id)
-        if status["state"] != "completed":
-            raise UserError(f"{task_id} has no artifacts: it is {status['state']}")
-        run = status["runs"][-1]["runId"]
-        params = {"taskId": task_id, "runId": str(run)}
-        what = f"the artifacts of {task_id}"
-        entries = list(deployment.pages(what, deployment.queue.listArtifacts, "artifacts", params))
-        for entry in entries:
-            if entry["storageType"] == "error":
-                logger.warning(f"{task_id}: its worker could not upload {entry['name']}")
-        shown = [
-            entry for entry in entries if entry["storageType"] != "error" and not entry["name"].startswith(_HIDDEN)
-        ]
-        return run, sorted(shown, key=lambda entry: str(entry["name"]))
 
     def _status(self, deployment: Deployment, task_id: str) -> Mapping[str, Any]:
         status: Mapping[str, Any] = deployment.ask(f"the task {task_id}", deployment.queue.status, task_id)["status"]

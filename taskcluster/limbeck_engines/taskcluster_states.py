@@ -3,7 +3,7 @@
 import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from limbeck_engines.schedule import path_lengths
@@ -13,6 +13,7 @@ from limbeck_engines.task import (
     COMPLETED,
     FAILED,
     PENDING,
+    REUSED,
     RUNNING,
     SKIPPED,
     Resources,
@@ -67,8 +68,11 @@ class Listed:
         return self.status["state"] in ("failed", "exception")
 
 
-def rows_of(group_id: str, action: Listed | None, listed: Iterable[Listed]) -> list[TaskRow]:
-    """The rows of a group: the action that made it, then its tasks in an order in which they could run.
+def rows_of(
+    group_id: str, action: Listed | None, listed: Iterable[Listed], reused: Iterable[Listed] = ()
+) -> list[TaskRow]:
+    """The rows of a group: the action that made it, then its tasks in an order in which they could run, then those of
+    earlier groups that it reuses.
 
     A task that waits for one that failed, or was cancelled, is skipped, with the label of that one as the reason.
     """
@@ -80,10 +84,12 @@ def rows_of(group_id: str, action: Listed | None, listed: Iterable[Listed]) -> l
     # Tasks of others may stand between ours.
     failures = _failures(group_id, ordered)
     ours = [task for task in ordered if task is action or task.is_ours]
-    return [
+    rows = [
         _row(group_id, position, task, failures.get(task.task_id), is_action=task is action)
         for position, task in enumerate(ours)
     ]
+    earlier = [_row(group_id, position, task, None, False) for position, task in enumerate(reused, len(rows))]
+    return rows + [replace(row, state=REUSED) for row in earlier]
 
 
 def group_state(rows: Sequence[TaskRow]) -> str:

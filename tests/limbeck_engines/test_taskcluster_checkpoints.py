@@ -125,6 +125,7 @@ def test_a_machine_that_vanishes_costs_only_what_was_not_published(place: Place)
     assert (second.folder / f"checkpoint-{reached + 2:08d}" / "optimizer.pt").read_text() == str(reached + 2)
 
 
+@pytest.mark.slow
 def test_a_real_training_goes_on_as_if_nothing_had_happened(place: Place) -> None:
     """Killed, and continued elsewhere from what was published, it ends with the same parameters, bit by bit."""
     task = task_of(place)

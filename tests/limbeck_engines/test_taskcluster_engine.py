@@ -1,5 +1,6 @@
 """Groups on a Taskcluster deployment: what is shown of them, their logs and artifacts, cancelling and going on."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from taskcluster_state import Artifact
 
 from limbeck_engines.display import Display, PlainDisplay
 from limbeck_engines.task import Summary
+from limbeck_engines.taskcluster import TaskclusterEngine
 from limbeck_engines.taskcluster_client import Deployment
 from pipeline.common.download import stream
 from pipeline.common.errors import UserError
@@ -115,6 +117,34 @@ def test_an_action_that_fails_is_shown_with_its_log(place: Place) -> None:
     assert reasons(place, group) == {"train-action": "input: datasets: missing"}
     assert engine.store.group(group).state == "failed"
     assert list(engine.log_lines(group))[-1] == "error: input: datasets: missing\n"
+
+
+def test_what_a_group_reuses_is_shown_with_it(place: Place) -> None:
+    earlier = place.recorded_group({"corpus-a": ()})
+    place.do("corpus-a", log=b"")
+    place.state.add_artifact(place.ids["corpus-a"], "public/build/corpus", b"text")
+    elsewhere = place.folder / "elsewhere"
+    elsewhere.mkdir()
+    group = place.action()
+    place.add_tasks(group, {"merge-ab": ("corpus-a",)})
+    labels = {label: place.ids[label] for label in ("corpus-a", "merge-ab")}
+    place.state.claim(group)
+    place.state.add_artifact(group, "public/label-to-taskid.json", json.dumps(labels).encode())
+    place.state.resolve(group)
+    place.do("merge-ab")
+    # In a record that knows the earlier group, its task stays that group's; in another one it is shown with this one.
+    url = f"{place.server.url}/tasks/groups/{group}"
+    for runs, expected in ((place.runs, {}), (elsewhere, {"corpus-a": "reused"})):
+        engine = TaskclusterEngine(runs, look=0.02)
+        engine.store.add_group(group, "mine", "{}", [], engine="taskcluster", url=url)
+        if runs == place.runs:
+            engine.status(earlier)
+        status = engine.status(group)
+        shown = {row.label: row.state for row in status.tasks}
+        assert shown == {"train-action": "completed", "merge-ab": "completed", **expected}
+        assert status.group.state == "completed"
+        assert engine.store.run_tasks(group)["corpus-a"].task_id == place.ids["corpus-a"]
+    assert list(engine.artifacts(place.ids["corpus-a"])) == ["public/build/corpus"]
 
 
 def test_ten_thousand_tasks(place: Place) -> None:
