@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from limbeck_engines.machine import parse_size
+from limbeck_engines.slurm_profile import Worker, load_profile
 from pipeline.common.errors import UserError
 from utils.common import command_parser, run_command
 
@@ -26,6 +28,7 @@ EXAMPLES = """examples:
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")  # pods add to it, and must stay below 63 letters
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PORT = 29500
+_WORKER_TYPE = "b-largegpu"  # that of training in the graph
 _GRACE_SECONDS = 120  # from the signal to the kill: time to save a checkpoint
 _MOST_RESTARTS = 100
 
@@ -34,7 +37,8 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # At the time limit, or when the job must give way, every process saves a checkpoint; then the job queues again.
 stopped=
-trap 'stopped=yes; kill -TERM "$running"' TERM
+# A signal to srun itself would kill them at once: Slurm tells them.
+trap 'stopped=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 srun {torchrun} --rdzv-endpoint "$first:{port}" {trainer} &
 running=$!
 wait "$running"
@@ -194,6 +198,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cpus", type=int, default=0, help="processors of each machine, shared by its GPUs' processes")
     add("--memory", help="of each machine, as Slurm (64G) or Kubernetes (64Gi) writes it")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of the job; repeatable")
+    add(
+        "--slurm-profile",
+        type=Path,
+        metavar="FILE",
+        help=f"what is not given is taken from the worker type {_WORKER_TYPE} of an engine's profile, such as "
+        "configs/engines/slurm.yml",
+    )
     slurm = parser.add_argument_group("slurm")
     slurm.add_argument("--time", help="limit, after which the job saves a checkpoint and queues again (2-00:00:00)")
     slurm.add_argument("--partition")
@@ -204,6 +215,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--secret", action="append", default=[], metavar="NAME=SECRET:KEY", help="a variable from a secret; repeatable"
     )
     kubernetes.add_argument("--check", type=Path, metavar="CRD", help="jobset.x-k8s.io's definition to check against")
+    profile = parser.parse_known_args(own)[0]
+    if profile.slurm_profile:
+        parser.set_defaults(**_worker_defaults(profile.slurm_profile, profile.kind))
     given = parser.parse_args(own)
     given.arguments = trainer
     if not trainer:
@@ -227,6 +241,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if not _VARIABLE.fullmatch(name):
             raise UserError(f"{name!r} is not the name of a variable")
     return given
+
+
+def _worker_defaults(path: Path, kind: str) -> dict[str, Any]:
+    """What a profile of the Slurm engine says of the machines that train, under this command's names."""
+    profile = load_profile(path)
+    worker = profile.workers.get(_WORKER_TYPE, Worker()).over(profile.defaults)
+    found: dict[str, Any] = {"nodes": worker.nodes, "gpus": worker.gpus, "time": worker.time}
+    found["partition"] = worker.partition
+    if isinstance(worker.cpus, int):
+        found["cpus"] = worker.cpus
+    if worker.memory not in (None, "all", "default"):
+        size = parse_size(worker.memory)
+        found["memory"] = f"{size // 2**20}M" if kind == "slurm" else str(size)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _split(text: str, separator: str, form: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,47 @@ def test_a_slurm_script_gives_the_trainer_its_arguments_unchanged(
     assert note == "it's $HOME"
     assert words[-len(TRAINER) :] == TRAINER
     assert words[words.index("--rdzv-endpoint") + 1] == "first:29500"
+
+
+def test_the_profile_of_the_engine_serves_here_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = tmp_path / "cluster.yml"
+    profile.write_text(
+        "defaults: {partition: gpu}\n"
+        "workers: {b-largegpu: {nodes: 2, gpus: 4, cpus: 32, memory: 64GB, time: '12:00:00'}}"
+    )
+    script = render(capsys, "slurm", "--slurm-profile", str(profile), "--gpus", "8")
+    asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
+    wanted = {"nodes=2", "gpus-per-node=8", "cpus-per-task=32", "mem=61035M", "time=12:00:00", "partition=gpu"}
+    assert wanted <= asked
+    text = render(capsys, *KUBERNETES[:3], "--image", "limbeck:1", "--slurm-profile", str(profile))
+    job = yaml.safe_load(text)["spec"]["replicatedJobs"][0]["template"]["spec"]
+    limits = job["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert (job["parallelism"], limits) == (2, {"nvidia.com/gpu": "4", "cpu": "32", "memory": "64000000000"})
+
+
+def test_a_slurm_job_that_must_stop_tells_its_processes_and_not_srun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = render(capsys, "slurm")
+    said = tmp_path / "said"
+    programs = {
+        "srun": f"trap 'echo told >> {said}' TERM; while [ ! -e {tmp_path}/told ]; do sleep 0.05; done; exit 75",
+        "scancel": f"echo scancel $* >> {said}; touch {tmp_path}/told",
+        "scontrol": f"echo scontrol $* >> {said}; echo first",
+    }
+    for name, body in programs.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    (tmp_path / "script").write_text(text)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": "7"}
+    with subprocess.Popen(["bash", str(tmp_path / "script")], env={**os.environ, **environment}) as job:
+        while not said.exists():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        job.terminate()
+        assert job.wait(20) == 0
+    assert said.read_text().splitlines()[1:] == ["scancel --signal=TERM 7", "scontrol requeue 7"]
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]), min_size=1), min_size=1))
