@@ -42,7 +42,7 @@ class RunsFolderEngine(Engine):
         return self.store.layout.run(row.task_id, row.run) / "live.log"
 
     def log_lines(self, task_id: str, follow: bool = False) -> Iterator[str]:
-        path = self.log_path(task_id)
+        path: Path | None = self.log_path(task_id)
         while path is not None:
             with path.open("rb") as log:
                 while True:

@@ -21,7 +21,7 @@ from limbeck_engines.locks import FileLock
 from limbeck_engines.recovery import group_lock_path, put_back, put_back_damaged
 from limbeck_engines.runs_folder import RunsFolderEngine
 from limbeck_engines.slurm_client import Slurm, SlurmJob
-from limbeck_engines.slurm_files import GroupFile, slurm_log
+from limbeck_engines.slurm_files import GroupFile, group_folder, slurm_log
 from limbeck_engines.slurm_handover import Handover
 from limbeck_engines.slurm_profile import DEFAULT_PROFILE, load_profile
 from limbeck_engines.slurm_record import jobs_by_task, reconcile
@@ -79,8 +79,10 @@ class SlurmEngine(RunsFolderEngine):
         path = self._profile.resolve()
         handover = Handover(self.store, self._slurm, load_profile(path), path, group_id)
         with self._hold(group_id):
+            # First, so that a group that is recorded can always be looked at and resumed.
+            if not group_folder(self.store.layout, group_id).exists():
+                GroupFile(getpass.getuser(), str(path)).write(self.store.layout, group_id)
             self.store.add_group(group_id, name, config_text, tasks, engine="slurm")
-            GroupFile(getpass.getuser(), str(path)).write(self.store.layout, group_id)
             self._hand_over(handover, tasks, {})
         return group_id
 

@@ -150,6 +150,27 @@ def test_the_command_that_submitted_may_be_gone(site: Site) -> None:
     site.wait_for(lambda: set(site.states().values()) == {COMPLETED}, "the end")
 
 
+def test_a_submission_that_was_killed_half_way_is_completed_by_a_resume(site: Site) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from engine_graphs import make_task; "
+        "from limbeck_engines.slurm import SlurmEngine; from limbeck_engines.slurm_client import Slurm; "
+        "submit = Slurm.submit; Slurm.submit = lambda self, options, *rest: "
+        "os._exit(9) if '--job-name=b' in options else submit(self, options, *rest); "
+        "e = SlurmEngine(Path(sys.argv[1]), Path(sys.argv[2])); a = make_task('a', 'sleep 2; touch artifacts/x'); "
+        "e.submit('g', 'name', [a, make_task('b', after=(a,))], '')"
+    )
+    command = [sys.executable, "-c", code, str(site.folder / "runs"), str(site.folder / "profile.yml")]
+    support = str(Path(__file__).parent.parent / "support")
+    done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": support})
+    assert done.returncode == 9
+    assert site.row("a").job and site.row("a").state in (PENDING, RUNNING)
+    assert (site.row("b").job, site.row("b").state) == (None, PENDING)
+    assert "it has no job; limbeck resume g" in (site.row("b").reason or "")
+    site.engine.restart("g")
+    assert site.engine.run("g").succeeded
+    assert (site.row("a").run, site.row("b").run) == (0, 0)
+
+
 def test_watching_ends_with_ctrl_c_and_the_jobs_go_on(site: Site) -> None:
     said: list[str] = []
 
