@@ -87,7 +87,8 @@ def read_config_file(path: str, options: argparse.Namespace) -> TrainingConfig:
     shares_files = engine_class(getattr(options, "engine", "local")).shares_files
     store = open_store(getattr(options, "runs", None) or default_runs())
     config = with_local_tasks(config, store, as_paths=shares_files)
-    config = with_absolute_paths(config)
+    if shares_files:
+        config = with_absolute_paths(config)
     check_values(config)
     for warning in config.warnings():
         print(f"warning: {warning}", file=sys.stderr)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME = "taskcluster"
+PROJECT = ROOT.parent  # the checkout that is pushed
 _EXPLAINED = 10  # failures whose logs are read when a group is looked at
 _GONE = "the deployment does not know it any more"
 
@@ -67,7 +68,7 @@ class TaskclusterEngine(Engine):
     def __init__(self, runs_dir: Path, source: Source | None = None, look: float = 10.0) -> None:
         """`look`: seconds between two looks at a group that is watched."""
         super().__init__(runs_dir)
-        self._source = source or Source(Checkout(ROOT.parent))
+        self._source = source or Source(Checkout(PROJECT))
         self._look = look
         self._deployments: dict[str, Deployment] = {}
         self._reused_by: dict[str, list[Listed]] = {}
@@ -98,7 +99,7 @@ class TaskclusterEngine(Engine):
                     "deployment, from the config alone; its keys start-task-prefix and existing-tasks do the like"
                 )
         source = Source(
-            Checkout(ROOT.parent, options.remote, options.branch),
+            Checkout(PROJECT, options.remote, options.branch),
             push=not options.no_push,
             create_decision=options.create_decision,
             patience=Patience(options.decision_wait * 60),
@@ -215,7 +216,7 @@ class TaskclusterEngine(Engine):
     def run(self, group_id: str, display: Display | None = None) -> Summary:
         """Watch the group until it has ended. Interrupted, the watching ends, and the group goes on."""
         display = display or Display()
-        began, states = time.time(), dict[str, str]()
+        began, states, pause = time.time(), dict[str, str](), min(0.5, self._look / 2)
         group = self.store.group(group_id)
         status = self.status(group_id)
         display.begin(group.name, status.counts)
@@ -227,7 +228,8 @@ class TaskclusterEngine(Engine):
                 if status.group.state not in (PENDING, RUNNING) and not held:
                     break
                 # A group of thousands is many requests.
-                time.sleep(max(self._look, len(status.tasks) / 200 * min(1.0, self._look)))
+                pause = min(2 * pause, max(self._look, len(status.tasks) / 200))
+                time.sleep(pause)
                 status = self.status(group_id)
             summary = _summary(status, time.time() - min([began, *(row.started or began for row in status.tasks)]))
             display.end(summary)

@@ -25,7 +25,7 @@ _ACTIONS = "public/actions.json"
 
 @dataclass(frozen=True)
 class Patience:
-    """How long is waited for a decision task, and between two looks; in seconds."""
+    """How long is waited for a decision task, and at most between two looks; in seconds."""
 
     limit: float = 1800.0
     look: float = 10.0
@@ -113,7 +113,7 @@ def wait_for_decision(
 
     Raises UserError when it failed, or when it is not there, or not done, after all patience.
     """
-    began, told = time.monotonic(), ""
+    began, told, pause = time.monotonic(), "", 0.25
     while True:
         found = task_id or _indexed(deployment, path)
         state = "not in the index yet"
@@ -136,7 +136,8 @@ def wait_for_decision(
                 f"connected to {deployment.root_url}? --create-decision creates one without that; --decision-wait "
                 "waits longer"
             )
-        time.sleep(patience.look)
+        pause = min(2 * pause, patience.look)
+        time.sleep(pause)
 
 
 def _indexed(deployment: Deployment, path: str) -> str | None:
