@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 from aiohttp import web
 
 from limbeck_engines.store import GroupRow, TaskRow
-from limbeck_engines.task import RUNNING
+from limbeck_engines.task import DONE, RUNNING
 from pipeline.common.errors import UserError
+from pipeline.common.remote import fetch
 from utils.serve.pages import RECORDS, page
 from utils.serve.records import Session, shown_state
 from utils.serve.resources import Sample
@@ -51,11 +53,11 @@ routes = web.RouteTableDef()
 
 @dataclass(frozen=True)
 class Training:
-    """A task that has a curve. `path` is the file that it grows in."""
+    """A task that has a curve. `path` is the file that it grows in; None where it is to be had from its engine."""
 
     row: TaskRow
     group: GroupRow
-    path: Path
+    path: Path | None
     state: str
 
     @property
@@ -116,9 +118,26 @@ async def curves_data(request: web.Request) -> web.StreamResponse:
         return found
 
     trainings = await request.app[RECORDS].ask(read)
-    series = [(training.name, read_records(training.path)) for training in trainings]
+    series = [(training.name, await _records(request, training)) for training in trainings]
     running = any(training.state == RUNNING for training in trainings)
     return live(request, {"figures": training_figures(series), "running": running})
+
+
+async def _records(request: web.Request, training: Training) -> list[dict[str, Any]]:
+    if training.path is not None:
+        return read_records(training.path)
+    row = training.row
+
+    def fetch_records(session: Session) -> list[dict[str, Any]]:
+        places = session.engine_of(row).artifacts(row.task_id)
+        place = next((place for name, place in places.items() if name.endswith(f"/{TRAINING_LOG}")), None)
+        if place is None:
+            return []
+        with tempfile.TemporaryDirectory() as folder:
+            fetch(str(place), Path(folder) / TRAINING_LOG)
+            return read_records(Path(folder) / TRAINING_LOG)
+
+    return await request.app[RECORDS].ask_once(("curve", row.task_id, row.run), fetch_records)
 
 
 def _chosen(request: web.Request, trainings: Sequence[Training]) -> list[Training]:
@@ -155,9 +174,13 @@ def find_curve(session: Session, row: TaskRow) -> Training | None:
         places.insert(0, run / "artifacts" / "public" / "build" / TRAINING_LOG)
         places.append(run / "work" / "artifacts" / TRAINING_LOG)
     path = next((place for place in places if place.is_file()), None)
-    if path is None:
+    if path is None and (session.has_files(source) or source.state not in DONE or not _trains(source)):
         return None
     return Training(row, session.store.group(row.group_id), path, shown_state(row))
+
+
+def _trains(row: TaskRow) -> bool:
+    return any(word in row.task().kind for word in ("train", "finetune"))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import jinja2
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from markupsafe import Markup
 
 from limbeck_engines.task import STATES
@@ -40,6 +41,17 @@ class Tried:
 TRIED = web.AppKey("tried", Tried)
 
 
+class File(web.FileResponse):
+    """A file as it is. aiohttp would send `corpus.en.gz` to those who ask for `corpus.en` and can unpack it, with the
+    wrong size and other parts than they asked for: exports hold both.
+    """
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        headers = request.headers.copy()
+        headers.popall("Accept-Encoding", None)
+        return await super().prepare(request.clone(headers=headers))
+
+
 def templates() -> jinja2.Environment:
     """All that is put into a page is escaped, unless it is Markup."""
     environment = jinja2.Environment(
@@ -61,7 +73,9 @@ def render(request: web.Request, template: str, **values: Any) -> str:
 
 
 def page(request: web.Request, template: str, **values: Any) -> web.Response:
-    return web.Response(text=render(request, template, **values), content_type="text/html")
+    answer = web.Response(text=render(request, template, **values), content_type="text/html")
+    answer.enable_compression()
+    return answer
 
 
 def bar(counts: dict[str, int]) -> Markup:

@@ -16,12 +16,10 @@ from typing import Any
 from aiohttp import web
 
 from limbeck_engines.artifacts import is_complete
-from limbeck_engines.base import Engine
-from limbeck_engines.runs_folder import RunsFolderEngine
 from limbeck_engines.store import GroupRow, TaskRow
 from limbeck_engines.task import CANCELLED, COMPLETED, FAILED, PENDING, REUSED, RUNNING, SKIPPED
 from pipeline.common.errors import UserError
-from utils.serve.pages import RECORDS
+from utils.serve.pages import RECORDS, File
 from utils.serve.records import Session
 from utils.serve.security import API, ARTIFACT_POLICY
 
@@ -124,7 +122,7 @@ async def artifact(request: web.Request) -> web.StreamResponse:
     if isinstance(place, str):
         raise web.HTTPSeeOther(place)
     headers = {"Content-Type": content_type(name), "Content-Security-Policy": ARTIFACT_POLICY}
-    return web.FileResponse(place, headers=headers)
+    return File(place, headers=headers)
 
 
 def content_type(name: str) -> str:
@@ -226,9 +224,8 @@ def _newest_run(row: TaskRow, started: str) -> dict[str, Any]:
 
 def _places(session: Session, row: TaskRow, run: int | None) -> Mapping[str, Path | str]:
     """A finished task's artifacts by name. Raises UserError when it is not finished, or has no such run."""
-    engine: Engine = session.engine_of(row)
-    if run is None or not isinstance(engine, RunsFolderEngine):
-        return engine.artifacts(row.task_id)
+    if run is None or not session.has_files(row):
+        return session.engine_of(row).artifacts(row.task_id)
     folder = session.layout.run(row.task_id, run)
     if not is_complete(folder):
         raise UserError(f"run {run} of {row.label} ({row.task_id}) has no artifacts")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from limbeck_engines import engine_class
 from limbeck_engines.artifacts import Layout
 from limbeck_engines.base import Engine, GroupStatus
+from limbeck_engines.runs_folder import RunsFolderEngine
 from limbeck_engines.store import GroupRow, Store, TaskRow
 from limbeck_engines.task import FAILED, PENDING, REUSED, RUNNING, SKIPPED
 from pipeline.common.errors import TransientError, UserError
@@ -59,6 +60,7 @@ class Session:
         self._engines: dict[str, Engine] = {}
         self._frames: OrderedDict[str, Frame] = OrderedDict()
         self._statuses: dict[str, tuple[int, float, GroupStatus]] = {}
+        self._has_files: dict[str, bool] = {}
         self._remembered: dict[str, tuple[GroupRow, Any]] = {}
         self._asked: dict[str, Future[GroupStatus]] = {}
         self._askers = ThreadPoolExecutor(2, thread_name_prefix="engines")
@@ -89,6 +91,14 @@ class Session:
         if group.engine not in self._engines:
             self._engines[group.engine] = engine_class(group.engine)(self.layout.root)
         return self._engines[group.engine]
+
+    def has_files(self, task: TaskRow) -> bool:
+        """Whether a task's log and artifacts lie in the runs folder, or can be had from its engine only."""
+        known = self._has_files.get(task.group_id)
+        if known is None:
+            known = issubclass(engine_class(self.store.group(task.group_id).engine), RunsFolderEngine)
+            self._has_files[task.group_id] = known
+        return known
 
     def engine_of(self, task: TaskRow) -> Engine:
         return self.engine(self.store.group(task.group_id))

@@ -11,16 +11,15 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from limbeck_engines.artifacts import ArtifactError, read_manifest
-from limbeck_engines.base import Engine
-from limbeck_engines.runs_folder import RunsFolderEngine
 from limbeck_engines.store import GroupRow, TaskRow
 from limbeck_engines.task import DONE, PENDING, RUNNING
 from limbeck_taskgraph.differences import NEVER_RAN, differences, nearest
-from pipeline.common.errors import UserError
+from pipeline.common.errors import TransientError, UserError
+from utils.artifacts import Artifact, artifacts_of
 from utils.serve.curves import find_curve, plotly_style_ids, resource_figures
-from utils.serve.pages import RECORDS, SAMPLER, page, render
+from utils.serve.pages import RECORDS, SAMPLER, File, page, render
 from utils.serve.previews import Preview, previews
+from utils.serve.queue_api import PREFIX
 from utils.serve.records import Session, shown_state
 from utils.serve.runs_pages import live
 from utils.serve.security import ARTIFACT_POLICY
@@ -43,14 +42,14 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A file that a task made. `path` is None where it lies elsewhere, at `url`."""
+class Made:
+    """What a task made: its files, each with the address that it is had from, and the first lines of what is text.
+    `problem`: why that is not known.
+    """
 
-    name: str
-    size: int | None  # bytes
-    lines: int | None
-    path: Path | None
-    url: str
+    files: Sequence[tuple[Artifact, str]] = ()
+    previews: Sequence[Preview] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ async def task_page(request: web.Request) -> web.StreamResponse:
         return view, _inputs(session, view.row), _readers(session, view.row), _reasons(session, view), has_curve
 
     view, inputs, readers, reasons, has_curve = await request.app[RECORDS].ask(read)
-    artifacts, shown = await _artifacts(request, view)
+    made = await _made(request, view)
     definition = json.dumps(view.definition, indent=2, ensure_ascii=False)
     return page(
         request,
@@ -89,8 +88,7 @@ async def task_page(request: web.Request) -> web.StreamResponse:
         inputs=inputs,
         readers=readers,
         reasons=reasons,
-        artifacts=artifacts,
-        previews=shown,
+        made=made,
         has_curve=has_curve,
         style_ids=plotly_style_ids(),
         definition=definition,
@@ -105,8 +103,7 @@ async def task_live(request: web.Request) -> web.StreamResponse:
     html = {"head": render(request, "task_head.html", view=view)}
     # Artifacts appear when a task ends; until then there is nothing to ask for.
     if view.state in DONE:
-        artifacts, shown = await _artifacts(request, view)
-        html["artifacts"] = render(request, "task_artifacts.html", view=view, artifacts=artifacts, previews=shown)
+        html["artifacts"] = render(request, "task_artifacts.html", view=view, made=await _made(request, view))
     return live(request, {"html": html, "state": view.state})
 
 
@@ -149,7 +146,7 @@ async def task_log_text(request: web.Request) -> web.StreamResponse:
         return web.Response(text=text, headers=headers)
     if not path.is_file():
         raise UserError(f"{view.row.label} has no log of run {run}")
-    return web.FileResponse(path, headers=headers)
+    return File(path, headers=headers)
 
 
 @routes.get("/task/{task}/resources")
@@ -220,50 +217,38 @@ def _reasons(session: Session, view: TaskView) -> list[str]:
 
 
 def _log_path(session: Session, view: TaskView, run: int | None) -> Path | None:
-    """Where the log lies; None when another machine has it. Raises UserError when it has not started."""
-    engine = session.engine_of(view.source)
-    if isinstance(engine, RunsFolderEngine):
-        number = view.source.run if run is None else run
-        if number is None:
-            return session.layout.runs(view.source.task_id) / "none"
-        return session.layout.run(view.source.task_id, number) / "live.log"
-    return None
+    """Where the log lies; None when its engine must be asked for it."""
+    if not session.has_files(view.source):
+        return None
+    number = view.source.run if run is None else run
+    if number is None:
+        return session.layout.runs(view.source.task_id) / "none"
+    return session.layout.run(view.source.task_id, number) / "live.log"
 
 
-async def _artifacts(request: web.Request, view: TaskView) -> tuple[list[Artifact], list[Preview]]:
-    """What the task made, and the first lines of what is text."""
+async def _made(request: web.Request, view: TaskView) -> Made:
     if view.state not in DONE:
-        return [], []
+        return Made()
 
-    def read(session: Session) -> tuple[list[Artifact], list[Preview]]:
-        found = list_artifacts(session, view.source)
-        files = {artifact.name: artifact.path for artifact in found if artifact.path is not None}
-        return found, previews(dict(list(files.items())[:_PREVIEWED]), view.languages)
+    def read(session: Session) -> Made:
+        found = list(artifacts_of(session.store, view.source))
+        local = {artifact.name: artifact.place for artifact in found if isinstance(artifact.place, Path)}
+        files = [(artifact, _address(view.source, artifact)) for artifact in found]
+        return Made(files, previews(dict(list(local.items())[:_PREVIEWED]), view.languages))
 
-    # What a run has made stays as it is; only the page asks for it every second.
-    return await request.app[RECORDS].ask_once((view.source.task_id, view.source.run), read)
-
-
-def list_artifacts(session: Session, row: TaskRow) -> list[Artifact]:
-    """The artifacts of a finished task, without what all names begin with."""
-    engine: Engine = session.engine_of(row)
-    described = _manifest(session, row)
-    found = []
-    for name, place in sorted(engine.artifacts(row.task_id).items()):
-        path = place if isinstance(place, Path) else None
-        entry = described.get(name, {})
-        size = entry.get("size", path.stat().st_size if path and path.is_file() else None)
-        url = f"/api/queue/v1/task/{row.task_id}/artifacts/{quote(name)}" if path else str(place)
-        found.append(Artifact(name.removeprefix("public/build/"), size, entry.get("lines"), path, url))
-    return found
-
-
-def _manifest(session: Session, row: TaskRow) -> dict[str, dict[str, Any]]:
-    folder = session.store.run_folder(row.task_id)
     try:
-        return dict(read_manifest(folder)["artifacts"]) if folder else {}
-    except ArtifactError:
-        return {}
+        # What a run has made stays as it is; only the page asks for it every second.
+        return await request.app[RECORDS].ask_once((view.source.task_id, view.source.run), read)
+    except (UserError, TransientError) as error:
+        return Made(problem=str(error))
+
+
+def _address(row: TaskRow, artifact: Artifact) -> str:
+    if not isinstance(artifact.place, Path):
+        return artifact.place
+    above = artifact.place.parents[len(Path(artifact.name).parts) - 1]
+    folder = "public/build/" if above.parts[-2:] == ("public", "build") else ""
+    return f"{PREFIX}/task/{row.task_id}/artifacts/{quote(folder + artifact.name)}"
 
 
 def _number(request: web.Request, name: str) -> int | None:

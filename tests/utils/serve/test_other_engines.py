@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from engine_graphs import make_task
 from serve_site import Site, serve_site
+from web_server import WebServer
 
 import limbeck_engines
 from limbeck_engines.base import Engine, GroupStatus
@@ -23,6 +24,7 @@ class FarEngine(Engine):
     attended = False
     answers = threading.Event()
     is_down = False
+    curve = "https://far.example/train.jsonl"
 
     def submit(self, group_id: str, name: str, tasks: list[Task], config_text: str) -> str:
         raise NotImplementedError
@@ -48,7 +50,7 @@ class FarEngine(Engine):
         yield from ("a far\n", "log\n")
 
     def artifacts(self, task_id: str) -> dict[str, Path | str]:
-        return {"public/build/model.npz": "https://far.example/model.npz"}
+        return {"public/build/model.npz": "https://far.example/model.npz", "public/build/train.jsonl": FarEngine.curve}
 
 
 @pytest.fixture
@@ -59,7 +61,15 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     for place in ("limbeck_engines", "utils.serve.records", "utils.common"):
         monkeypatch.setattr(f"{place}.engine_class", lambda name: FarEngine if name == "far" else known(name))
     store = Store(tmp_path / "runs")
-    store.add_group("group", "A far run", "", [make_task("task")], engine="far", url="https://far.example/group")
+    task = make_task("task")
+    store.add_group(
+        "group",
+        "A far run",
+        "",
+        [Task(task.task_id, task.label, {**task.definition, "tags": {"kind": "train"}}, (), task.digest)],
+        engine="far",
+        url="https://far.example/group",
+    )
     store.update_group("group", state="running")
     with serve_site(tmp_path / "runs") as site:
         yield site
@@ -93,6 +103,19 @@ def test_logs_and_artifacts_that_are_elsewhere(far: Site) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "https://far.example/model.npz")
     listed = far.json("/api/queue/v1/task/task/artifacts")["artifacts"]
     assert listed[0]["storageType"] == "reference"
+
+
+def test_the_curve_of_a_training_elsewhere(far: Site, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FarEngine, "curve", web.put("/train.jsonl", b'{"update": 3, "chrf": 1.5}\n'))
+    FarEngine.answers.set()
+    deadline = time.monotonic() + 20
+    while 'value="task" checked' not in far.page("/curves"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for _ in range(2):
+        figures = far.json("/curves/data?task=task")["figures"]
+        assert [(figure["key"], figure["data"][0]["y"]) for figure in figures] == [("chrf", [1.5])]
+    assert len(web.requests) == 1, "it is fetched once"
 
 
 def test_an_engine_that_does_not_answer_hides_nothing(far: Site, monkeypatch: pytest.MonkeyPatch) -> None:

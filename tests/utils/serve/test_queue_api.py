@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from engine_graphs import make_engine, make_task
 from serve_site import TOKEN, Site, serve_site
 from taskcluster_schemas import check, needs_schemas
 
@@ -137,6 +138,26 @@ def test_parts_of_an_artifact(site: Site, engine: LocalEngine) -> None:
     head = requests.head(site.url + url, timeout=30)
     assert head.headers["Content-Length"] == str(len(whole)) and not head.content
     assert site.get(url.replace("artifacts", "runs/0/artifacts")).content == whole
+
+
+def test_a_packed_copy_beside_an_artifact_is_another_artifact(tmp_path: Path) -> None:
+    """As an export for the browser has them."""
+    engine = make_engine(tmp_path / "runs")
+    script = "cd $TASK_WORKDIR/artifacts && seq 5000 > model.bin && gzip -k model.bin"
+    engine.submit("group", "A run", [make_task("task", script)], "")
+    assert engine.run("group").succeeded
+    files = engine.artifacts("task")
+    with serve_site(tmp_path / "runs") as site:
+        url = f"{site.url}{API}/task/task/artifacts/{BUILD}/model.bin"
+        packing = {"Accept-Encoding": "gzip, br"}
+        assert remote.size(url) == files[f"{BUILD}/model.bin"].stat().st_size
+        answer = requests.get(url, headers=packing, timeout=30)
+        assert "Content-Encoding" not in answer.headers
+        assert answer.content == files[f"{BUILD}/model.bin"].read_bytes()
+        part = requests.get(url, headers={**packing, "Range": "bytes=10-19"}, timeout=30)
+        assert part.content == answer.content[10:20]
+        packed = requests.get(f"{url}.gz", headers=packing, timeout=30)
+        assert packed.content == files[f"{BUILD}/model.bin.gz"].read_bytes()
 
 
 @pytest.mark.parametrize(
