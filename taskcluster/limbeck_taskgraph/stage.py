@@ -236,10 +236,12 @@ def make_task(config: TransformConfig, stages: Iterator[Stage]) -> Iterator[dict
         if stage.get("run"):
             task["worker"] = _worker(stage, fetches)
         if config.params["engine"] == "taskcluster":
-            yield on_taskcluster(config, task, config.params["training_config"])
-        else:
+            task = on_taskcluster(config, task, config.params["training_config"])
+        elif "worker" in task:
             # Whatever the deployment's workers are: the local engine runs a list of commands.
-            yield task | {"worker": {**task["worker"], **LOCAL_WORKER}} if "worker" in task else task
+            task["worker"] |= LOCAL_WORKER
+            task["tags"] = {"worker-implementation": LOCAL_WORKER["implementation"], "os": LOCAL_WORKER["os"]}
+        yield task
 
 
 def _words(stage: Stage) -> dict[str, str]:
