@@ -12,6 +12,7 @@ usage: limbeck COMMAND [flags]
   artifacts [NAME]    what a run or a task made, where it lies, or a copy of it
   resume [GROUP]      go on with a run that was interrupted or has failed tasks
   cancel [GROUP]      stop a run
+  serve               a page with all runs: graph, logs, curves, scores; --try MODEL: type, and it translates
   translate MODEL     translate lines of text with an exported model
   manifest KIND       the job that trains one model on several machines (slurm, kubernetes)
   config              write a new training config, check one, or print its schema
@@ -35,6 +36,7 @@ COMMANDS = {
     "artifacts": "utils.artifacts",
     "resume": "utils.resume",
     "cancel": "utils.cancel",
+    "serve": "utils.serve.command",
     "translate": "utils.translate",
     "manifest": "utils.manifest",
     "config": "utils.config",
