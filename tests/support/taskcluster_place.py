@@ -173,14 +173,14 @@ class Worker:
         state, kind = self._place.state, task["tags"].get("kind")
         if kind == "decision-task":
             state.claim(task_id)
-            state.add_artifact(task_id, "public/actions.json", self._actions(task))
+            state.add_artifact(task_id, "public/actions.json", self._actions(task_id, task))
             state.resolve(task_id)
         elif kind == "action-callback" and "ACTION_INPUT" in task["payload"].get("env", {}):
             state.claim(task_id)
             self._make_tasks(task_id, json.loads(task["payload"]["env"]["ACTION_INPUT"]))
             state.resolve(task_id)
 
-    def _actions(self, task: dict[str, Any]) -> bytes:
+    def _actions(self, task_id: str, task: dict[str, Any]) -> bytes:
         env = task["payload"]["env"]
         given = {
             "head_repository": env["LIMBECK_REPOSITORY"],
@@ -188,7 +188,7 @@ class Worker:
             "head_ref": env["LIMBECK_REF"],
         }
         parameters = Parameters(**{**graph_parameters(_ANY), **given})
-        return json.dumps(render_actions_json(parameters, self._place.graph_config, "decision")).encode()
+        return json.dumps(render_actions_json(parameters, self._place.graph_config, task_id)).encode()
 
 
 _ANY = TrainingConfig.model_validate(
