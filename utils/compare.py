@@ -29,7 +29,7 @@ EXAMPLES = """examples:
   limbeck compare VfLPTQDl Qn3Xk0aB
   limbeck compare VfLPTQDl elsewhere/report.json --html compared.html
 """
-_ROLES = ("teacher", "student", "finetuned", "quantized", "backward", "other")
+_ROLES = ("teacher", "student", "finetuned", "unfinetuned", "quantized", "backward", "other")
 _MAIN_ROLES = ("teacher", "student", "finetuned", "quantized")
 
 

@@ -139,3 +139,15 @@ def test_reports_are_compared_where_nothing_has_run(tmp_path: Path, capsys: pyte
     assert workplace.limbeck("compare", tmp_path / "a.json", tmp_path / "b.json").code == 0
     assert "nothing has run in" in workplace.limbeck("compare", "AAAA", "BBBB").err
     assert not workplace.runs.exists()
+
+
+def test_a_student_without_fine_tuning_stands_before_the_one_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace = Workplace(tmp_path, {}, capsys)
+    without = metrics("student-int8-unfinetuned", 50.0, 9000.0, 2000)
+    for name in ("a", "b"):
+        write_json(tmp_path / f"{name}.json", {"metrics": [TEACHER, without, STUDENT, INT8]})
+    done = workplace.limbeck("compare", tmp_path / "a.json", tmp_path / "b.json", "--json")
+    shown = list(dict.fromkeys(row["model"] for row in json.loads(done.out)["figures"]))
+    assert shown == ["teacher", "student", "student-int8-unfinetuned", "quantized"]
