@@ -174,7 +174,7 @@ def test_an_environment_is_built_once_and_anew_for_other_packages(tmp_path: Path
     python.write_text(
         '#!/bin/bash\necho "$@" >> "$RECORD"\n'
         '[ "$1" = --version ] && { echo Python 3.11; exit; }\n'
-        'mkdir -p "$3/bin"; cp "$0" "$3/bin/python3"\n'
+        'if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python3"; fi\n'
     )
     python.chmod(0o755)
     pip = tmp_path / "fail"
@@ -206,7 +206,7 @@ def test_an_environment_is_built_once_and_anew_for_other_packages(tmp_path: Path
     assert any("install" in call for call in calls)
     assert len(list((tmp_path / "environment").iterdir())) == 1
     # An installation that broke off is no environment.
-    python.write_text(python.read_text().replace("mkdir", '[ "$3" = install ] && exit 1; mkdir'))
+    python.write_text(python.read_text().replace("if [", '[ "$3" = install ] && exit 1; if [', 1))
     (checkout / "pyproject.toml").write_text("three")
     assert run()[0] == 75
     assert run()[0] == 75
