@@ -117,6 +117,8 @@ def _existing(store: Store, graph: TaskGraph, task_ids: Mapping[str, str]) -> di
             raise UserError(f"existing-tasks: {label}: there is no task {task_id} in {store.layout.root}")
         if row.state not in DONE:
             raise UserError(f"existing-tasks: {label}: {row.label} ({task_id}) cannot be used: it is {row.state}")
+        if page := store.group(row.group_id).url:
+            raise UserError(f"existing-tasks: {label}: what {task_id} made is not in the runs folder ({page})")
         found[label] = NamedTask(task_id, row.definition["extra"]["limbeck"])
     return found
 
@@ -129,6 +131,11 @@ def _of_earlier_runs(store: Store, group_ids: Sequence[str]) -> dict[str, NamedT
             group = find_group(store, group_id)
         except UserError as error:
             raise UserError(f"previous-group-ids: {error}") from error
+        if group.url:
+            raise UserError(
+                f"previous-group-ids: what {group_id} made is not in the runs folder ({group.url}): name its artifacts "
+                "by URL under continuation, or give its group to the engine that has it"
+            )
         for label, row in store.run_tasks(group.group_id).items():
             if row.state in DONE:
                 found[label] = NamedTask(row.task_id, row.definition["extra"]["limbeck"])

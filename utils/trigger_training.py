@@ -84,7 +84,7 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
     if engine.shares_files:
         check_inputs(engine.store, subgraph)
     else:
-        expected = dataclasses.replace(expected, disk=0)
+        expected = dataclasses.replace(expected, disk=0, estimates={})
     group_id = slugid.nice() if plan.run and not options.dry_run else None
     if options.json:
         print(json.dumps(plan_json(graph, plan, expected, group_id), indent=2, ensure_ascii=False), flush=True)

@@ -296,9 +296,10 @@ class Store:
         )
 
     def completed_of_kind(self, kind: str, limit: int) -> list[TaskRow]:
-        """The tasks of a kind that were completed last, newest first: what new ones will take about as much as."""
+        """The tasks of a kind that the runs folder completed last, newest first: new ones will take about as much."""
         return self._select(
-            "WHERE json_extract(definition_json, '$.tags.kind') = ? AND state = ? ORDER BY finished DESC LIMIT ?",
+            f"WHERE json_extract(definition_json, '$.tags.kind') = ? AND state = ? AND {_IN_RUNS_FOLDER} "
+            "ORDER BY finished DESC LIMIT ?",
             kind,
             COMPLETED,
             limit,

@@ -203,15 +203,14 @@ class TaskclusterEngine(Engine):
         """The rows, those of failed tasks with the reason that their logs give."""
         read = 0
         for row in rows:
-            earlier = known.get(row.task_id)
-            if row.state == FAILED and row.reason == "failed" and row.run is not None:
-                if earlier is not None and earlier.state == FAILED and earlier.run == row.run:
-                    row = dataclasses.replace(row, reason=earlier.reason)
+            earlier, run, reason = known.get(row.task_id), row.run, row.reason
+            if row.state == FAILED and reason == "failed" and run is not None:
+                if earlier is not None and earlier.state == FAILED and earlier.run == run:
+                    reason = earlier.reason
                 elif read < _EXPLAINED:
                     read += 1
-                    reason = reason_of_failure(self._deployment(group), row.task_id, row.run)
-                    row = dataclasses.replace(row, reason=reason or row.reason)
-            yield row
+                    reason = reason_of_failure(self._deployment(group), row.task_id, run) or reason
+            yield dataclasses.replace(row, reason=reason)
 
     def run(self, group_id: str, display: Display | None = None) -> Summary:
         """Watch the group until it has ended. Interrupted, the watching ends, and the group goes on."""

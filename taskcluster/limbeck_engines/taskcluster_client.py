@@ -115,9 +115,8 @@ class Deployment:
 
     def artifact_url(self, task_id: str, run: int | None, name: str) -> str:
         """The URL of an artifact, of the newest run if `run` is None; signed, for an hour, where that is of use."""
-        method, arguments = ("getArtifact", (task_id, str(run), name))
-        if run is None:
-            method, arguments = ("getLatestArtifact", (task_id, name))
+        method = "getLatestArtifact" if run is None else "getArtifact"
+        arguments = (task_id, name) if run is None else (task_id, str(run), name)
         if name.startswith("public/") or not self.signed_in:
             url: str = self.queue.buildUrl(method, *arguments)
         else:
