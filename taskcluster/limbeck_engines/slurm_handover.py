@@ -67,7 +67,7 @@ class Handover:
                 needs = [after.job for after in job.after if isinstance(after.job, int)]
                 (ready if all(need in ids for need in needs) else later).append((number, job))
             futures: list[tuple[int, Future[str]]] = [
-                (number, pool.submit(self._submit, job, f"array-{submission}-{number}", scripts, submission, dict(ids)))
+                (number, pool.submit(self._submit, job, f"array-{submission}-{number}", scripts, submission, ids))
                 for number, job in ready
             ]
             try:

@@ -29,13 +29,13 @@ def test_a_graph_runs_and_its_work_is_found_again(site: Site, capsys: pytest.Cap
     chunks = [make_task(f"chunk-{n}", script.format(n), (corpus,), [fetch(corpus, "text")]) for n in range(3)]
     parts = [fetch(chunk, str(number)) for number, chunk in enumerate(chunks)]
     merge = make_task("merge", "cat $MOZ_FETCHES_DIR/* > artifacts/all", tuple(chunks), parts)
-    engine.submit("g", "graph", [corpus, *chunks, merge], "")
-    assert engine.run("g", PlainDisplay()).succeeded
+    engine.submit(site.group, "graph", [corpus, *chunks, merge], "")
+    assert engine.run(site.group, PlainDisplay()).succeeded
     assert engine.artifacts("merge")["public/build/all"].read_text() == "one\n0\none\n1\none\n2\n"
     assert "hello\n" in site.log("corpus")
     assert "started    merge" in (said := capsys.readouterr().out) and "done       merge" in said
     # The chunks were one array, and the record has what a local run's has.
-    jobs = {row.label: row.job or "" for row in engine.status("g").tasks}
+    jobs = {row.label: row.job or "" for row in engine.status(site.group).tasks}
     assert [jobs[f"chunk-{n}"] for n in range(3)] == [f"{jobs['chunk-0'].partition('_')[0]}_{n}" for n in range(3)]
     assert engine.store.lookup(merge.digest) == "merge"
     row = engine.store.task("merge")
@@ -46,8 +46,8 @@ def test_a_graph_runs_and_its_work_is_found_again(site: Site, capsys: pytest.Cap
     local.submit("l", "local", [reader], "")
     assert local.run("l").succeeded
     after = make_task("after", "cp $MOZ_FETCHES_DIR/all artifacts", (reader,), [fetch(reader, "all")])
-    engine.submit("h", "mixed", [after], "")
-    assert engine.run("h").succeeded
+    engine.submit(f"{site.group}-h", "mixed", [after], "")
+    assert engine.run(f"{site.group}-h").succeeded
 
 
 def test_a_failure_skips_what_needs_it_and_nothing_else(site: Site) -> None:
@@ -58,7 +58,7 @@ def test_a_failure_skips_what_needs_it_and_nothing_else(site: Site) -> None:
     assert site.states() == {"bad": FAILED, "middle": SKIPPED, "last": SKIPPED, "other": COMPLETED}
     assert (site.row("bad").exit_code, site.row("bad").reason) == (3, "the corpus is empty")
     assert site.row("last").reason == "bad"
-    assert site.engine.status("g").group.state == FAILED
+    assert site.engine.status(site.group).group.state == FAILED
     # Slurm has cancelled the others by itself.
     site.wait_for(lambda: site.cluster.run("squeue", "--noheader").stdout == "", "an empty queue")
 
@@ -93,7 +93,9 @@ def test_the_gpus_are_the_jobs_own(site: Site) -> None:
 
 
 def test_a_training_that_is_signalled_goes_on_from_its_checkpoint(site: Site) -> None:
-    site.engine.submit("g", "name", [make_task("train", TRAINING.replace("{updates}", "30")), make_task("spare")], "")
+    site.engine.submit(
+        site.group, "name", [make_task("train", TRAINING.replace("{updates}", "30")), make_task("spare")], ""
+    )
     site.wait_for_log("train", "starts at 0")
     job = site.row("train").job or ""
     time.sleep(0.5)
@@ -101,7 +103,7 @@ def test_a_training_that_is_signalled_goes_on_from_its_checkpoint(site: Site) ->
     site.start_now("train")
     row = site.row("train")
     assert row.state == PENDING and "queued again after run 1" in (row.reason or "")
-    site.engine.run("g")
+    site.engine.run(site.group)
     assert site.states()["train"] == COMPLETED
     assert (site.row("train").run, site.row("train").job) == (1, job)
     first, second = (site.engine.store.layout.run("train", n) / "live.log" for n in (0, 1))
@@ -111,40 +113,41 @@ def test_a_training_that_is_signalled_goes_on_from_its_checkpoint(site: Site) ->
 
 def test_an_exit_code_worth_a_retry_queues_the_job_again(site: Site) -> None:
     script = "[ $RUN_ID = 1 ] && touch artifacts/x && exit 0; echo 'error: the server is busy'; exit 75"
-    site.engine.submit("g", "name", [make_task("fetch", script)], "")
+    site.engine.submit(site.group, "name", [make_task("fetch", script)], "")
     site.wait_for_log("fetch", "busy")
     site.start_now("fetch")
     assert "the server is busy" in (site.row("fetch").reason or "")
-    assert site.engine.run("g").succeeded
+    assert site.engine.run(site.group).succeeded
     assert site.row("fetch").run == 1
 
 
 def test_a_group_is_cancelled_and_resumed(site: Site) -> None:
     first = make_task("first", "[ -e $LIMBECK_CHECKPOINTS/go ] || sleep 60; touch artifacts/x")
     tasks = [make_task("done", "touch artifacts/x"), first, make_task("second", after=(first,))]
-    site.engine.submit("g", "name", tasks, "")
+    site.engine.submit(site.group, "name", tasks, "")
     site.wait_for(lambda: site.states() == {"done": COMPLETED, "first": RUNNING, "second": PENDING}, "the start")
     assert site.row("second").reason == "blocked: waits for first"
-    site.engine.cancel("g")
+    site.engine.cancel(site.group)
     assert site.cluster.run("squeue", "--noheader").stdout == ""
     assert site.states() == {"done": COMPLETED, "first": CANCELLED, "second": CANCELLED}
-    assert site.engine.status("g").group.state == CANCELLED
+    assert site.engine.status(site.group).group.state == CANCELLED
     finished = site.row("done").finished
     (site.engine.store.layout.checkpoints(first.digest) / "go").touch()
     again = SlurmEngine(site.folder / "runs")  # as `limbeck resume` has it, which is not told of a profile
-    again.restart("g")
-    assert again.run("g").succeeded
+    again.restart(site.group)
+    assert again.run(site.group).succeeded
     assert site.row("done").finished == finished and site.row("first").run == 1
 
 
+@pytest.mark.slow
 def test_the_command_that_submitted_may_be_gone(site: Site) -> None:
     code = (
         "import sys; from pathlib import Path; from engine_graphs import make_task; "
         "from limbeck_engines.slurm import SlurmEngine; "
         "e = SlurmEngine(Path(sys.argv[1]), Path(sys.argv[2])); a = make_task('a', 'sleep 1; touch artifacts/x'); "
-        "e.submit('g', 'name', [a, make_task('b', after=(a,))], '')"
+        "e.submit(sys.argv[3], 'name', [a, make_task('b', after=(a,))], '')"
     )
-    command = [sys.executable, "-c", code, str(site.folder / "runs"), str(site.folder / "profile.yml")]
+    command = [sys.executable, "-c", code, str(site.folder / "runs"), str(site.folder / "profile.yml"), site.group]
     support = str(Path(__file__).parent.parent / "support")
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": support}, start_new_session=True)
     site.wait_for(lambda: set(site.states().values()) == {COMPLETED}, "the end")
@@ -157,17 +160,17 @@ def test_a_submission_that_was_killed_half_way_is_completed_by_a_resume(site: Si
         "submit = Slurm.submit; Slurm.submit = lambda self, options, *rest: "
         "os._exit(9) if '--job-name=b' in options else submit(self, options, *rest); "
         "e = SlurmEngine(Path(sys.argv[1]), Path(sys.argv[2])); a = make_task('a', 'sleep 2; touch artifacts/x'); "
-        "e.submit('g', 'name', [a, make_task('b', after=(a,))], '')"
+        "e.submit(sys.argv[3], 'name', [a, make_task('b', after=(a,))], '')"
     )
-    command = [sys.executable, "-c", code, str(site.folder / "runs"), str(site.folder / "profile.yml")]
+    command = [sys.executable, "-c", code, str(site.folder / "runs"), str(site.folder / "profile.yml"), site.group]
     support = str(Path(__file__).parent.parent / "support")
     done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": support})
     assert done.returncode == 9
     assert site.row("a").job and site.row("a").state in (PENDING, RUNNING)
     assert (site.row("b").job, site.row("b").state) == (None, PENDING)
-    assert "it has no job; limbeck resume g" in (site.row("b").reason or "")
-    site.engine.restart("g")
-    assert site.engine.run("g").succeeded
+    assert f"it has no job; limbeck resume {site.group}" in (site.row("b").reason or "")
+    site.engine.restart(site.group)
+    assert site.engine.run(site.group).succeeded
     assert (site.row("a").run, site.row("b").run) == (0, 0)
 
 
@@ -181,9 +184,9 @@ def test_watching_ends_with_ctrl_c_and_the_jobs_go_on(site: Site) -> None:
         def note(self, message: str) -> None:
             said.append(message)
 
-    site.engine.submit("g", "name", [make_task("a", "sleep 2; touch artifacts/x")], "")
-    summary = site.engine.run("g", Listening())
-    assert summary.state == RUNNING and "limbeck cancel g" in "".join(said)
+    site.engine.submit(site.group, "name", [make_task("a", "sleep 2; touch artifacts/x")], "")
+    summary = site.engine.run(site.group, Listening())
+    assert summary.state == RUNNING and f"limbeck cancel {site.group}" in "".join(said)
     site.wait_for(lambda: site.states() == {"a": COMPLETED}, "the end")
 
 
@@ -192,14 +195,15 @@ def test_what_slurm_refuses_is_taken_back_as_a_whole(slurm: SlurmCluster, site: 
     first, other = make_task("first", "sleep 5"), make_task("other")
     other.definition["workerType"] = "b-gpu"
     with pytest.raises(UserError, match=r"sbatch: .*invalid partition specified: gpus"):
-        site.engine.submit("g", "name", [first, other], "")
+        site.engine.submit(site.group, "name", [first, other], "")
     assert site.states() == {"first": CANCELLED, "other": CANCELLED}
     assert slurm.run("squeue", "--noheader").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_controller_that_lost_the_newest_jobs(site: Site) -> None:
     first = make_task("first", "sleep 1; touch artifacts/x")
-    site.engine.submit("g", "name", [first], "")
+    site.engine.submit(site.group, "name", [first], "")
     kept = site.cluster.run("scontrol", "show", "config")  # an answer: the state is written by a thread of its own
     assert kept.returncode == 0
     # As a controller does that dies before it has written its state down.
@@ -209,10 +213,10 @@ def test_a_controller_that_lost_the_newest_jobs(site: Site) -> None:
     site.cluster.start_controller()
     site.wait_for(lambda: site.states()["first"] == PENDING and site.row("first").job is None, "the loss")
     assert "its job is gone" in (site.row("first").reason or "")
-    assert site.engine.status("g").group.state == INTERRUPTED
+    assert site.engine.status(site.group).group.state == INTERRUPTED
     site.wait_for(lambda: "idle" in site.cluster.run("sinfo", "-h").stdout, "the nodes")
-    site.engine.restart("g")
-    assert site.engine.run("g").succeeded
+    site.engine.restart(site.group)
+    assert site.engine.run(site.group).succeeded
 
 
 def test_the_scratch_folder_is_worked_in_and_cleared(slurm: SlurmCluster, site: Site) -> None:
@@ -230,7 +234,7 @@ def test_the_scratch_folder_is_worked_in_and_cleared(slurm: SlurmCluster, site: 
 
 def test_the_same_work_of_two_groups_is_done_once(site: Site) -> None:
     one = make_task("one", "sleep 1; touch artifacts/x", digest="d" * 64)
-    site.engine.submit("h", "first", [one], "")
+    site.engine.submit(f"{site.group}-h", "first", [one], "")
     two = make_task("two", "exit 9", digest="d" * 64)
     site.run(two, make_task("reader", "ls $MOZ_FETCHES_DIR/x", (two,), [fetch(two, "x")]))
     assert site.states() == {"two": "reused", "reader": COMPLETED}

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import slugid
 from slurm_cluster import SlurmCluster
 
 from limbeck_engines.slurm import SlurmEngine
@@ -27,18 +28,20 @@ class Site:
 
     def __init__(self, folder: Path, cluster: SlurmCluster, profile: str = PROFILE) -> None:
         self.folder, self.cluster = folder, cluster
+        # As those of real groups are: Slurm remembers the jobs of earlier tests.
+        self.group = slugid.nice()
         (folder / "profile.yml").write_text(profile)
         self.engine = SlurmEngine(folder / "runs", folder / "profile.yml", poll=0.2)
 
     def run(self, *tasks: Task) -> None:
-        self.engine.submit("g", "name", list(tasks), "")
-        self.engine.run("g")
+        self.engine.submit(self.group, "name", list(tasks), "")
+        self.engine.run(self.group)
 
     def row(self, label: str) -> TaskRow:
-        return next(row for row in self.engine.status("g").tasks if row.label == label)
+        return next(row for row in self.engine.status(self.group).tasks if row.label == label)
 
     def states(self) -> dict[str, str]:
-        return {row.label: row.state for row in self.engine.status("g").tasks}
+        return {row.label: row.state for row in self.engine.status(self.group).tasks}
 
     def log(self, label: str) -> str:
         return "".join(self.engine.log_lines(label))
@@ -46,7 +49,7 @@ class Site:
     def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain for {what}: {self.engine.status('g').tasks}"
+            assert time.monotonic() < deadline, f"waited in vain for {what}: {self.engine.status(self.group).tasks}"
             time.sleep(0.1)
 
     def wait_for_log(self, label: str, text: str, run: int = 0) -> None:
