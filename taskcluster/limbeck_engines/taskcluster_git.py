@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.common.errors import UserError
 
 _SHOWN = 5
+_SOURCES = ("pipeline/", "taskcluster/", "utils/", ".taskcluster.yml", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,12 @@ class Checkout:
     branch: str | None = None
 
     def check_clean(self) -> None:
-        """Raise UserError naming what is changed and not committed: the deployment would not see it."""
-        lines = self._git("status", "--porcelain").splitlines()
+        """Raise UserError naming what is changed and not committed: the deployment would not see it.
+
+        Of files that git does not know, only sources count: configs are sent, and runs may lie anywhere.
+        """
+        found = self._git("status", "--porcelain", "--untracked-files=all").splitlines()
+        lines = [line for line in found if not line.startswith("??") or line[3:].startswith(_SOURCES)]
         if lines:
             names = ", ".join(line[3:] for line in lines[:_SHOWN])
             more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""

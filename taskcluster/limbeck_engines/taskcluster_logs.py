@@ -15,7 +15,8 @@ from pipeline.common.download import MissingError, stream
 from pipeline.common.errors import TransientError, UserError
 
 _NAMES = ("public/logs/live.log", "public/logs/live_backing.log")
-_QUIET = 3.0  # seconds without a byte after which a log that is still being written is taken to have been read
+_QUIET = 5.0  # seconds without a byte after which a log that is still being written is taken to have been read
+_FAILURES = 5  # in a row
 _LONGEST_SILENCE = 300.0  # seconds until the connection of a followed log is taken to be dead
 _TAIL = _PIECE = 1 << 16
 # What a worker says itself, and what run-task puts before a task's own lines.
@@ -31,13 +32,19 @@ def log_lines(
 
     Raises UserError when there is no log.
     """
-    received, rest = 0, b""
+    received, rest, failures = 0, b"", 0
     while True:
         running = is_running()
-        for chunk in _read(deployment, task_id, run, received, _LONGEST_SILENCE if follow else _QUIET):
-            received += len(chunk)
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from (line.decode("utf-8", "replace") + "\n" for line in lines)
+        try:
+            for chunk in _read(deployment, task_id, run, received, _LONGEST_SILENCE if follow else _QUIET):
+                received += len(chunk)
+                failures = 0
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode("utf-8", "replace") + "\n" for line in lines)
+        except TransientError:
+            failures += 1
+            if not follow or failures > _FAILURES:
+                raise
         # Asked before the rest was read: what a task writes last is not missed.
         if not (follow and running):
             break
@@ -56,25 +63,27 @@ def _read(deployment: Deployment, task_id: str, run: int, received: int, silence
                 if skip < len(chunk):
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
-    except (urllib3.exceptions.HTTPError, requests.exceptions.ConnectionError, requests.exceptions.Timeout):
+    except urllib3.exceptions.HTTPError:
         return  # silent, or broken off: whoever follows comes back
-    except requests.exceptions.RequestException as error:
-        raise TransientError(f"the log of {task_id} cannot be read: {error}") from error
 
 
 def _open(deployment: Deployment, task_id: str, run: int, silence: float) -> requests.Response:
-    status = 404
+    status, problem = 404, ""
     for name in _NAMES:
         url = deployment.artifact_url(task_id, run, name)
-        response = requests.get(url, stream=True, timeout=(15.0, silence))
+        try:
+            response = requests.get(url, stream=True, timeout=(15.0, silence))
+        except requests.exceptions.RequestException as error:
+            problem = str(error)
+            continue
         if response.status_code < 300:
             return response
         status = response.status_code
         response.close()
         if status not in (403, 404, 424):
             break
-    if status >= 500:
-        raise TransientError(f"the log of run {run} of {task_id} cannot be read now: {status}")
+    if problem or status >= 500:
+        raise TransientError(f"the log of run {run} of {task_id} cannot be read now: {problem or status}")
     raise UserError(f"run {run} of {task_id} has no log (yet): {deployment.task_page(task_id)} shows what there is")
 
 

@@ -17,7 +17,7 @@ from limbeck_engines.task import Summary
 from limbeck_engines.taskcluster import TaskclusterEngine
 from limbeck_engines.taskcluster_client import Deployment
 from pipeline.common.download import stream
-from pipeline.common.errors import UserError
+from pipeline.common.errors import TransientError, UserError
 
 CHAIN = {"corpus-a": (), "corpus-b": (), "merge-ab": ("corpus-a", "corpus-b"), "train-ab": ("merge-ab",)}
 
@@ -219,6 +219,20 @@ def test_a_log_is_shown_while_it_is_written(place: Place, monkeypatch: pytest.Mo
     place.state.claim(place.ids["only"])
     place.state.add_artifact(place.ids["only"], LOG, b"so far\n")
     assert list(place.engine().log_lines(place.ids["only"])) == ["so far\n"]
+
+
+def test_a_log_that_cannot_be_reached_is_no_empty_log(place: Place) -> None:
+    place.recorded_group({"only": ()})
+    place.do("only", log=b"something\n")
+    elsewhere = {
+        "storageType": "reference",
+        "contentType": "text/plain",
+        "expires": EXPIRES,
+        "url": "http://127.0.0.1:9/",
+    }
+    place.state.artifacts[place.ids["only"], 0, LOG] = Artifact(elsewhere)
+    with pytest.raises(TransientError, match=r"the log of run 0 of .* cannot be read now"):
+        list(place.engine().log_lines(place.ids["only"]))
 
 
 def test_artifacts_have_urls_and_sizes(place: Place, caplog: pytest.LogCaptureFixture) -> None:

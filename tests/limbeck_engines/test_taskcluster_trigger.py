@@ -113,8 +113,15 @@ def test_an_action_may_be_a_task_template(place: Place) -> None:
 
 
 def test_nothing_is_pushed_with_changes_that_nobody_else_sees(place: Place) -> None:
-    (place.project / "changed.txt").write_text("new")
-    with pytest.raises(UserError, match=r"changes that are not committed \(changed.txt\).*--no-push"):
+    (place.project / "my.yml").write_text("a config, which is sent")
+    (place.project / "pipeline").mkdir()
+    (place.project / "pipeline" / "new.py").write_text("new")
+    with pytest.raises(UserError, match=r"changes that are not committed \(pipeline/new.py\).*--no-push"):
+        submit(place)
+    (place.project / "pipeline" / "new.py").unlink()
+    template = place.project / ".taskcluster.yml"
+    template.write_text(template.read_text() + "# changed\n")
+    with pytest.raises(UserError, match=r"changes that are not committed \(.taskcluster.yml\)"):
         submit(place)
     assert "main" not in git(place.remote, "branch")
     with pytest.raises(UserError, match=r"does not have the commit [0-9a-f]{12}: push it"):
