@@ -60,6 +60,7 @@ def test_the_plan_knows_the_index_and_pushes_nothing(place: Place, people: Workp
     assert plain.code == 0, plain.err
     assert "0 tasks reused" in plain.out and "run       build-vocab-en-de" in plain.out
     merged = indexed(place, people, "corpus-merge-parallel-en-de")
+    place.server.page = 1
     done = train(people, "--dry-run", "--json")
     tasks = json.loads(done.out)["tasks"]
     assert {label: task["task-id"] for label, task in tasks.items() if task["action"] == "reused"} == {

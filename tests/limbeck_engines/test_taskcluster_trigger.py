@@ -1,5 +1,6 @@
 """Starting a run on a Taskcluster deployment: credentials, git, the decision task, the action."""
 
+import dataclasses
 import datetime
 import json
 import time
@@ -12,9 +13,9 @@ import yaml
 from taskcluster_place import Place, git, taskcluster_place
 from taskcluster_server import CLIENT, TOKEN
 
-from limbeck_engines.taskcluster_client import Deployment
+from limbeck_engines.taskcluster_client import ConflictError, Deployment
 from limbeck_engines.taskcluster_git import Checkout
-from limbeck_engines.taskcluster_trigger import Patience
+from limbeck_engines.taskcluster_trigger import Patience, create_decision, decision_of
 from pipeline.common.errors import TransientError, UserError
 
 CONFIG = yaml.safe_dump(
@@ -110,6 +111,31 @@ def test_an_action_may_be_a_task_template(place: Place) -> None:
     action = {"kind": "task", "name": "train", "title": "", "description": "", "context": [], "task": template}
     artifact.content = json.dumps({"version": 1, "variables": {}, "actions": [action]}).encode()
     assert place.state.tasks[submit(place)]["payload"] == {"name": "mine"}
+
+
+def test_a_task_id_is_used_once(place: Place) -> None:
+    deployment = Deployment()
+    checkout = Checkout(place.project)
+    decision = decision_of(place.project, checkout.find(), "someone@example.com", place.server.url)
+    assert create_decision(deployment, decision) == create_decision(deployment, decision)
+    other = dataclasses.replace(decision, definition={**decision.definition, "priority": "high"})
+    with pytest.raises(ConflictError, match=r"refuses creating the decision task .* already used by another task"):
+        create_decision(deployment, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version: 1\ntasks: []\n", "makes 0 tasks for a push of main"),
+        ("version: 1\ntasks: [{$eval: nothing}]\n", "cannot be rendered for a push of main"),
+        ("version: 1\ntasks: [{routes: [checks]}]\n", "no index route with the revision"),
+        ("tasks: [", "cannot be rendered"),
+    ],
+)
+def test_a_decision_task_that_nobody_could_find(place: Place, text: str, said: str) -> None:
+    (place.project / ".taskcluster.yml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        decision_of(place.project, Checkout(place.project).find(), "someone@example.com", place.server.url)
 
 
 def test_nothing_is_pushed_with_changes_that_nobody_else_sees(place: Place) -> None:
