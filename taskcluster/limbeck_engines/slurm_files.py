@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck_engines.artifacts import Layout
-from limbeck_engines.task import COMPLETED, REUSED, Resources, Task
+from limbeck_engines.task import Resources, Task
 from pipeline.common.errors import UserError
 
 # How a run ended, beside the states of tasks:
@@ -18,8 +18,6 @@ RETRY = "retry"  # queued again, for it may succeed
 CONTINUED = "continued"  # queued again to go on: its job's time was over before its maxRunTime was
 STOPPED = "stopped"  # told to stop: what becomes of the job is Slurm's, or a person's, decision
 LOST = "lost"  # its node died
-
-ENDED = (COMPLETED, REUSED, "failed")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 from limbeck_engines.logs import last_lines
 from limbeck_engines.slurm_client import WAITING, SlurmJob
-from limbeck_engines.slurm_files import Order, Run, State, read_array, slurm_log
+from limbeck_engines.slurm_files import STOPPED, Order, Run, State, read_array, slurm_log
 from limbeck_engines.store import Store, TaskRow
 from limbeck_engines.task import (
     CANCELLED,
@@ -65,9 +65,12 @@ def reconcile(store: Store, group_id: str, jobs: list[SlurmJob] | None, late: fl
     for row in rows.values():
         if row.state not in (PENDING, RUNNING):
             continue
-        found = _by_files(store, row, by_task.get(row.task_id))
+        job = by_task.get(row.task_id)
+        written = _read_state(store, row, job)
+        found = _by_files(row, written, job)
         if found is None and jobs is not None:
-            found = _by_slurm(store, row, by_task.get(row.task_id), late)
+            run = written.runs[-1] if written and written.runs else None
+            found = _by_slurm(store, row, run, job, late)
         if found is not None:
             changes[row.task_id] = found
     _spread(rows, changes)
@@ -93,13 +96,19 @@ def group_state(rows: list[TaskRow]) -> str:
     return FAILED if counts[FAILED] else CANCELLED if counts[CANCELLED] else INTERRUPTED
 
 
-def _by_files(store: Store, row: TaskRow, job: SlurmJob | None) -> dict[str, Any] | None:
-    """What a task's job has written of its end; None when that does not settle it."""
-    run = _newest_run(store, row, job)
-    if run is None or run.end not in (COMPLETED, REUSED, FAILED):
-        return None
+def _read_state(store: Store, row: TaskRow, job: SlurmJob | None) -> State | None:
+    """What a task's job has written since it was handed over last."""
+    if job is not None and job.state == "PENDING" and job.reason == "Dependency" and row.run is None:
+        return None  # it has never run: no need to look for files
     order = Order.read(store.layout, row.task_id)
-    state = State.read(store.layout, row.task_id, order.submission) if order else None
+    return State.read(store.layout, row.task_id, order.submission) if order else None
+
+
+def _by_files(row: TaskRow, written: State | None, job: SlurmJob | None) -> dict[str, Any] | None:
+    """What the files say of a task's end; None when that does not settle it."""
+    run = written.runs[-1] if written and written.runs else None
+    if written is None or run is None or run.end not in (COMPLETED, REUSED, FAILED):
+        return None
     return {
         "state": run.end,
         "run": run.number if run.number >= 0 else row.run,
@@ -107,22 +116,13 @@ def _by_files(store: Store, row: TaskRow, job: SlurmJob | None) -> dict[str, Any
         "reason": run.reason,
         "started": run.started,
         "finished": run.finished,
-        "reused_from": state.source if state else None,
+        "reused_from": written.source,
         "job": job.job_id if job else row.job or run.job,
     }
 
 
-def _newest_run(store: Store, row: TaskRow, job: SlurmJob | None) -> Run | None:
-    if job is not None and job.state == "PENDING" and job.reason == "Dependency" and row.run is None:
-        return None  # it has never run: no need to look for files
-    order = Order.read(store.layout, row.task_id)
-    state = State.read(store.layout, row.task_id, order.submission) if order else None
-    return state.runs[-1] if state and state.runs else None
-
-
-def _by_slurm(store: Store, row: TaskRow, job: SlurmJob | None, late: float) -> dict[str, Any]:
-    """What Slurm says of a task whose job has not written how it ended."""
-    run = _newest_run(store, row, job)
+def _by_slurm(store: Store, row: TaskRow, run: Run | None, job: SlurmJob | None, late: float) -> dict[str, Any]:
+    """What Slurm says of a task whose job has not written how it ended. `run`: the newest that it wrote of."""
     values: dict[str, Any] = {}
     if run is not None and run.number >= 0:
         values = {"run": run.number, "started": run.started, "exit_code": run.exit_code, "finished": run.finished}
@@ -144,7 +144,7 @@ def _by_slurm(store: Store, row: TaskRow, job: SlurmJob | None, late: float) -> 
     if job.state in _OWN_FAULT:
         return {**ended, "state": FAILED, "reason": _with_log(store, row, _OWN_FAULT[job.state])}
     if job.state in ("COMPLETED", "FAILED"):
-        if run is not None and run.end not in (None, "stopped"):
+        if run is not None and run.end not in (None, STOPPED):
             return _gone(store, row, run, values, late)
         reason = "its job was told to stop" if run and run.end else "its job ended without a word"
         return {**ended, "state": FAILED, "reason": _with_log(store, row, reason)}

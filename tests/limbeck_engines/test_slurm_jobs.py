@@ -26,7 +26,7 @@ from limbeck_engines.slurm_files import (
 from limbeck_engines.slurm_handover import job_script
 from limbeck_engines.slurm_jobs import Dependency, Job, plan_jobs
 from limbeck_engines.slurm_launch import nodes_of
-from limbeck_engines.slurm_profile import DEFAULT_PROFILE, Worker, load_profile
+from limbeck_engines.slurm_profile import DEFAULT_PROFILE, Profile, Worker, load_profile
 from limbeck_engines.slurm_record import reconcile
 from limbeck_engines.store import Store
 from limbeck_engines.task import Resources, Task
@@ -149,6 +149,12 @@ def test_a_wrong_profile_is_refused_by_file_and_key(tmp_path: Path, text: str, m
     with pytest.raises(UserError, match=re.escape(message)) as error:
         load_profile(path)
     assert str(error.value).startswith(str(path))
+
+
+def test_every_key_is_explained() -> None:
+    text = (DEFAULT_PROFILE.parents[2] / "docs" / "engines.md").read_text()
+    keys = [field.alias for section in (Profile, Worker) for field in section.model_fields.values()]
+    assert [key for key in keys if f"`{key}" not in text] == []
 
 
 def test_a_missing_profile_is_named(tmp_path: Path) -> None:
