@@ -217,6 +217,7 @@ def test_a_tag_of_opus_is_one_piece_before_every_source(tmp_path):
 @pytest.fixture(scope="module")
 def external(tmp_path_factory):
     folder = tmp_path_factory.mktemp("external") / "model"
+    torch.manual_seed(3)  # whichever tests came before, the model learns its sentences by heart
     import_model(str(published("marian-tags")), "huggingface", None, Languages(None, "deu"), folder)
     return folder
 
