@@ -142,19 +142,21 @@ class TaskclusterEngine(Engine):
         deployment, source = self._current, self._source
         self.check()
         pushed = source.checkout.push() if source.push else source.checkout.check_pushed()
-        say = _say
-        say(f"commit {pushed.revision[:12]} is on {pushed.branch} of {pushed.url}")
+        _say(f"commit {pushed.revision[:12]} is on {pushed.branch} of {pushed.url}")
         decision = decision_of(source.checkout.folder, pushed, source.checkout.author(), deployment.root_url)
         created = None
         if source.create_decision and not deployment.find_tasks([decision.path]):
             created = create_decision(deployment, decision)
-            say(f"created the decision task {deployment.task_page(created)}")
-        decision_id = wait_for_decision(deployment, decision.path, created, source.patience, say)
+            _say(f"created the decision task {deployment.task_page(created)}")
+        try:
+            decision_id = wait_for_decision(deployment, decision.path, created, source.patience, _say)
+        except KeyboardInterrupt as error:
+            raise UserError("stopped while waiting for the decision task: nothing was triggered") from error
         given = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
         task_id = trigger_action(deployment, decision_id, given)
         page = deployment.group_page(task_id)
         self.store.add_group(task_id, name, config_text, [], engine=NAME, url=page)
-        say(f"triggered: {page}")
+        _say(f"triggered: {page}")
         return task_id
 
     def status(self, group_id: str) -> GroupStatus:
@@ -181,7 +183,8 @@ class TaskclusterEngine(Engine):
             return []
         action = next((task for task in listed if task.task_id == group.group_id), None)
         rows = rows_of(group.group_id, action, listed, self._reused(group, action, listed))
-        self.store.put_tasks(row for row in self._explained(group, rows, known) if row != known.get(row.task_id))
+        changed = [row for row in self._explained(group, rows, known) if row != known.get(row.task_id)]
+        self.store.put_tasks(changed)
         state = group_state(rows)
         if state != group.state:
             self.store.update_group(group.group_id, state=state)
@@ -244,6 +247,8 @@ class TaskclusterEngine(Engine):
         deployment = self._deployment(group)
         deployment.check_credentials()
         listed = {task.task_id: task for task in self._copy(group)}
+        if not listed:
+            raise UserError(f"{group_id} cannot go on, as {_GONE}: limbeck train begins anew")
         self._held[group_id] = {task_id for task_id, task in listed.items() if task.can_run_again}
         held = self._rerun_held(group, listed)
         if held:

@@ -22,19 +22,25 @@ def read_group(deployment: Deployment, group_id: str) -> list[Listed]:
 
     Raises UserError and TransientError as `Deployment.ask` does.
     """
-    queue, what = deployment.queue, f"the task group {group_id}"
+    listed = _listed(deployment, group_id)
+    if any(task.task_id == group_id for task in listed):
+        return listed
     try:
-        entries = list(deployment.pages(what, queue.listTaskGroup, "tasks", {"taskGroupId": group_id}))
+        status = deployment.ask(f"the task {group_id}", deployment.queue.status, group_id)["status"]
+        action = Listed(deployment.ask(f"the task {group_id}", deployment.queue.task, group_id), status)
     except NotFoundError:
-        entries = []  # there is none before its first task
-    listed = [Listed(entry["task"], entry["status"]) for entry in entries]
-    if not any(task.task_id == group_id for task in listed):
-        try:
-            status = deployment.ask(f"the task {group_id}", queue.status, group_id)["status"]
-            listed.append(Listed(deployment.ask(f"the task {group_id}", queue.task, group_id), status))
-        except NotFoundError:
-            pass
-    return listed
+        return listed
+    # It may have made tasks since they were listed, and whoever sees it done takes the list to be whole.
+    return [action, *(_listed(deployment, group_id) if status["state"] == "completed" else listed)]
+
+
+def _listed(deployment: Deployment, group_id: str) -> list[Listed]:
+    what = f"the task group {group_id}"
+    try:
+        entries = list(deployment.pages(what, deployment.queue.listTaskGroup, "tasks", {"taskGroupId": group_id}))
+    except NotFoundError:
+        return []  # there is none before its first task
+    return [Listed(entry["task"], entry["status"]) for entry in entries]
 
 
 def read_tasks(deployment: Deployment, task_ids: Sequence[str]) -> list[Listed]:

@@ -147,6 +147,26 @@ def test_what_a_group_reuses_is_shown_with_it(place: Place) -> None:
     assert list(engine.artifacts(place.ids["corpus-a"])) == ["public/build/corpus"]
 
 
+def test_an_action_in_the_group_of_its_decision_task(place: Place) -> None:
+    decision, action = slugid.nice(), slugid.nice()
+    place.state.create(decision, definition("Decision task", decision, extra={}, dependencies=[]))
+    place.state.create(action, definition("Action: Train", decision, extra={}, dependencies=[]))
+    engine = place.engine()
+    engine.store.add_group(
+        action, "mine", "{}", [], engine="taskcluster", url=f"{place.server.url}/tasks/groups/{action}"
+    )
+    assert states(place, action) == {}  # a group is there from its first task on
+    place.state.claim(action)
+    place.add_tasks(action, {"only": ()})
+    assert states(place, action) == {"only": "pending"}
+    engine.cancel(action)
+    assert {row.label: row.state for row in engine.status(action).tasks} == {
+        "train-action": "cancelled",
+        "only": "cancelled",
+    }
+    assert place.state.statuses[decision]["state"] == "pending"
+
+
 def test_ten_thousand_tasks(place: Place) -> None:
     group = place.recorded_group({"first": ()})
     first = place.ids["first"]
@@ -184,6 +204,8 @@ def test_a_deployment_that_is_away_or_has_forgotten(place: Place, caplog: pytest
         kept.clear()
     assert engine.status(group).group.state == "failed"
     assert reasons(place, group)["only"] == "the deployment does not know it any more"
+    with pytest.raises(UserError, match="cannot go on, as the deployment does not know it any more"):
+        engine.restart(group)
 
 
 def test_a_log_is_followed_from_one_run_to_the_next(place: Place) -> None:
