@@ -1,4 +1,4 @@
-"""What is done with a student at the end: 8-bit fine-tuning, exports for the engines that can, shortlist, publishing."""
+"""What is done with a student at the end: 8-bit fine-tuning, every engine's export, the shortlist, publishing."""
 
 import json
 import shutil
