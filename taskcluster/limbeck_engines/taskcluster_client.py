@@ -148,10 +148,8 @@ class Deployment:
         return self._service("Auth")
 
     def _service(self, name: str) -> Any:
-        try:
-            import taskcluster
-        except ImportError as error:
-            raise UserError("the Taskcluster client is not installed: pip install 'limbeck[taskcluster]'") from error
+        import taskcluster
+
         options = {"rootUrl": self.root_url, "credentials": dict(self._credentials), "maxRetries": self._retries}
         return getattr(taskcluster, name)(options)
 
