@@ -56,8 +56,8 @@ class Bitext:
         ]
         lengths = [np.split(lengths, cuts) for lengths in (self.src_lengths, self.trg_lengths)]
         too_long = self.too_long
-        for parts in zip(*sides, *lengths, strict=True):
-            yield Bitext(*parts, too_long)
+        for src, trg, src_lengths, trg_lengths in zip(*sides, *lengths, strict=True):
+            yield Bitext(src, trg, src_lengths, trg_lengths, too_long)
             too_long = 0
 
 
