@@ -135,7 +135,20 @@ def add_runs_argument(parser: argparse.ArgumentParser) -> None:
 
 def open_store(runs: Path) -> Store | None:
     """The record of a runs folder; None, and nothing is made, where nothing has run yet."""
-    return Store(runs) if Layout(runs).database.exists() else None
+    if not Layout(runs).database.exists():
+        return None
+    store = Store(runs)
+    catch_up(store)
+    return store
+
+
+def catch_up(store: Store) -> None:
+    """Write down what groups have done that go on without a process here, and leave their artifacts in the folder."""
+    for group in store.groups():
+        if group.state == RUNNING and group.engine != "local":
+            engine = open_engine(store, group)
+            if engine.shares_files and not engine.attended:
+                engine.status(group.group_id)
 
 
 def open_engine(store: Store, group: GroupRow) -> Engine:

@@ -15,6 +15,7 @@ from limbeck_taskgraph.continuation import derived_of_continuation, effective_da
 from limbeck_taskgraph.target_tasks import METHOD
 from pipeline.train.distillation import parse_distillation
 
+SHORTLIST_KEPT = 100  # candidates of a source piece in the text shortlist
 _PUBLISHED = ("export", "browser", "report", "student", "teacher", "backwards", "vocab")
 
 
@@ -78,6 +79,8 @@ def template_context(training_config: dict[str, Any]) -> dict[str, Any]:
                 size: count if experiment["evaluation"]["shortlist"] else None
                 for size, count in experiment["shortlist"].items()
             },
+            # More of them are kept where more are wanted.
+            "shortlist-kept": max(SHORTLIST_KEPT, experiment["shortlist"]["best"]),
             "student-has-ctranslate2": not _is_recurrent(training_config["marian-args"]["training-student"]),
             "wandb-project": f"{experiment['src']}-{experiment['trg']}"
             if training_config["wandb-publication"]

@@ -13,7 +13,7 @@ from tiny_model import toy_pairs
 
 PIECES = 150
 SENTENCES = 16
-TRAINING_STEPS = 80
+TRAINING_STEPS = 120
 SOURCES, TARGETS = (list(side) for side in zip(*toy_pairs(SENTENCES, seed=3), strict=True))
 _SHAPE = {
     "d_model": 32,
