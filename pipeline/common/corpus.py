@@ -1,6 +1,7 @@
 """Parallel corpora: two files, read and written together, line by line."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,20 +16,15 @@ def read_columns(*paths: str | Path) -> Iterator[tuple[str, ...]]:
 
     Raises UserError when one file ends before the others, with its name and line.
     """
-    columns = [read_lines(path) for path in paths]
-    number = 0
-    while True:
-        row = [next(column, _END) for column in columns]
-        ended = [value is _END for value in row]
-        if all(ended):
-            return
-        if any(ended):
+    rows = itertools.zip_longest(*map(read_lines, paths), fillvalue=_END)
+    for number, row in enumerate(rows):
+        if _END in row:
+            ended = [value is _END for value in row]
             short, longer = paths[ended.index(True)], paths[ended.index(False)]
             raise UserError(
                 f"{short} ends after {number} lines, but {longer} goes on: the files must be of equal length"
             )
-        number += 1
-        yield tuple(row)  # type: ignore[arg-type]
+        yield row  # type: ignore[misc]
 
 
 def read_parallel(src_path: str | Path, trg_path: str | Path) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ Lines end in "\\n" and in nothing else: U+2028, U+0085 or a lone carriage return
 corpus cannot come apart on them.
 """
 
+import codecs
 import contextlib
 import gzip
 import hashlib
@@ -13,7 +14,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -21,6 +22,7 @@ from pipeline.common.errors import UserError
 
 ZSTD_LEVEL = 3
 _CHUNK = 1 << 17
+_BLOCK = 1 << 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -98,16 +100,35 @@ def read_lines(path: str | Path) -> Iterator[str]:
 
     Raises UserError on a missing, damaged or truncated file, and on bytes that are not UTF-8 (with the line number).
     """
-    number = 0
-    with open_binary(path) as binary, io.TextIOWrapper(cast(IO[bytes], binary), encoding="utf-8", newline="\n") as text:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    begun: list[str] = []  # parts of a line that goes on in the next block
+    number, returns = 0, False
+    with open_binary(path) as file:
         try:
-            for line in text:
-                number += 1
-                yield line.rstrip("\n").removesuffix("\r")
+            # Blocks are split as a whole: a loop over lines takes several times as long.
+            while block := file.read(_BLOCK):
+                first, *lines = decoder.decode(block).split("\n")
+                begun.append(first)
+                returns = returns or b"\r" in block
+                if lines:
+                    last = lines.pop()
+                    lines.insert(0, "".join(begun))
+                    begun = [last]
+                    number += len(lines)
+                    yield from map(_without_carriage_return, lines) if returns else lines
+                    returns = "\r" in last
+            begun.append(decoder.decode(b"", final=True))
+            if last := "".join(begun):
+                yield _without_carriage_return(last)
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-8 text near line {number + 1}: {error.reason}") from error
+            number += 1 + error.object[: error.start].count(b"\n")
+            raise UserError(f"{path} is not UTF-8 text near line {number}: {error.reason}") from error
         except (zlib.error, gzip.BadGzipFile, EOFError) as error:
             raise UserError(f"{path} is not a sound gzip file: {error}") from error
+
+
+def _without_carriage_return(line: str) -> str:
+    return line.removesuffix("\r")
 
 
 def count_lines(path: str | Path) -> int:

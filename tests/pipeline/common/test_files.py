@@ -112,3 +112,30 @@ def test_columns_come_together(tmp_path: Path) -> None:
 def test_json_is_written_whole(tmp_path: Path) -> None:
     write_json(tmp_path / "sub" / "a.json", {"a": 1, "b": "ü"})
     assert (tmp_path / "sub" / "a.json").read_text() == '{\n  "a": 1,\n  "b": "ü"\n}\n'
+
+
+@given(
+    st.lists(st.sampled_from(["", "a", "\r", "a\r", "\ra", "ä€😀", "x" * 9, "\u2028", "\x85"]), max_size=12),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.integers(1, 7),
+)
+def test_blocks_may_end_anywhere_in_a_line(lines: list[str], end: str, ended: bool, block: int) -> None:
+    text = end.join(lines) + (end if ended else "")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.common.files._BLOCK", block)
+        path = Path(folder, "a.txt")
+        path.write_bytes(text.encode())
+        expected = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+        assert count_lines(path) == len(expected)
+        assert list(read_lines(path)) == expected
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 16])
+def test_bytes_that_are_no_text_are_named_by_their_line(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.common.files._BLOCK", block)
+    (tmp_path / "a.txt").write_bytes("eins\nzwei\ndrei ä\n".encode() + b"vier \xff\n")
+    with pytest.raises(UserError, match=r"a\.txt is not UTF-8 text near line 4"):
+        list(read_lines(tmp_path / "a.txt"))
