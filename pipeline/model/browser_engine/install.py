@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -109,7 +110,8 @@ def _install(folder: Path) -> None:
 
 
 def _refused(messages: str) -> UserError | TransientError:
-    lines = [line.removeprefix("npm error ").strip() for line in messages.splitlines() if line.startswith("npm error ")]
+    # As npm 10.6 and newer write it, and as those of Node 18 do.
+    lines = [line.strip() for line in re.findall(r"^npm (?:error|ERR!) (.*)", messages, re.MULTILINE)]
     said = "; ".join(line for line in lines if line and "complete log" not in line)[:300] or messages.strip()[-300:]
     code = next((line.removeprefix("code ") for line in lines if line.startswith("code ")), said)
     if code.startswith(_UNREACHABLE):

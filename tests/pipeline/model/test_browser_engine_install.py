@@ -77,6 +77,21 @@ def test_what_is_not_what_the_lock_names_is_refused(cache, web, monkeypatch):
     assert not (cache / f"browser-engine-{engine_version()}").exists()
 
 
+@pytest.mark.parametrize("mark", ["npm error", "npm ERR!"])
+def test_every_npm_is_understood(cache, tmp_path, monkeypatch, mark):
+    """Those of Node 18 and of early Node 20 mark errors otherwise than the one that may be installed here."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "node").write_text("#!/bin/sh\n")
+    said = [f"{mark} code ENOTFOUND", f"{mark} network request to http://npm failed", f"{mark} A complete log of this"]
+    (programs / "npm").write_text("#!/bin/sh\n" + "".join(f"echo '{line}' >&2\n" for line in said) + "exit 1\n")
+    for program in ("node", "npm"):
+        (programs / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    with pytest.raises(TransientError, match=r"not well: code ENOTFOUND; network request to http://npm failed$"):
+        engine_folder()
+
+
 @pytest.mark.parametrize("absent", ["node", "npm"])
 def test_without_node_or_npm_it_is_said(cache, tmp_path, monkeypatch, absent):
     programs = tmp_path / "bin"
