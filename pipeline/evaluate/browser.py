@@ -32,7 +32,7 @@ writes out/django.metrics.json, out/django.de.zst (translations), out/django.en.
 DECODING = ("beam-size", "normalize", "max-length-break", "max-length-factor")
 WARM_UP = 0.25  # of the seconds of measuring, before them
 MEASURED = {
-    "size-bytes": "the files that the engine loads, unpacked: the model, its SentencePiece vocabularies, its shortlist",
+    "size-bytes": "the model's file on disk, unpacked, without SentencePiece vocabularies and the shortlist",
     "parameters": "trained numbers, as the export's metadata.json has them",
     "cut-sources": "none: what is longer than max-length-break pieces is translated in parts",
     "speed": f"{SPEED_MEASURED}; in Node, by WebAssembly, after it has been compiled and optimised",
@@ -70,6 +70,12 @@ def measure(
         peak = engine.peak_memory()
         before = engine.before_loading
     return speed, {"peak-rss-bytes": peak, "before-loading-bytes": before, "model-bytes": peak - before}
+
+
+def decoding(files: ModelFiles) -> dict[str, Any]:
+    """The "decoding" of metrics.json."""
+    shortlist = {"shortlist": files.metadata["shortlist"]} if files.shortlist else {}
+    return {name: files.options[name] for name in DECODING if name in files.options} | shortlist
 
 
 def check_languages(files: ModelFiles, src: str, trg: str) -> None:
@@ -122,9 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metrics["speed"], metrics["memory"] = measure(files, sources, args.src, args.speed_seconds)
     metrics |= quality(sources, hypotheses, references, args.trg, comet)
     metrics |= {
-        "size-bytes": sum(path.stat().st_size for path in files.paths),
+        "size-bytes": files.model.stat().st_size,
         "parameters": files.metadata.get("parameters"),
-        "decoding": {name: files.options[name] for name in DECODING if name in files.options},
+        "decoding": decoding(files),
         "versions": {"bergamot": engine_version(), "sacrebleu": importlib.metadata.version("sacrebleu")},
     }
     metrics["measured"] = {key: how for key, how in MEASURED.items() if key in metrics}

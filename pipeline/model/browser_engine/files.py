@@ -49,11 +49,6 @@ class ModelFiles:
             raise UserError(f"{folder / METADATA} has no {error}: export the model again") from error
 
     @property
-    def paths(self) -> list[Path]:
-        """All files that the engine loads."""
-        return [self.model, *self.vocabs, *([self.shortlist] if self.shortlist else [])]
-
-    @property
     def precision(self) -> str:
         """Of the weights and of matrix products: "int8" or "float32"."""
         precision = str(self.options.get("gemm-precision", "float32"))

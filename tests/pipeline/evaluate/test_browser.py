@@ -11,8 +11,8 @@ from tiny_model import toy_pairs, vocab_bytes
 from pipeline.common.corpus import write_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_lines
-from pipeline.evaluate.browser import main
-from pipeline.model.browser_engine import engine_version
+from pipeline.evaluate.browser import decoding, main
+from pipeline.model.browser_engine import ModelFiles, engine_version
 
 PAIRS = [*toy_pairs(3, seed=9), ("", ""), ("<b>zu & 'a'", "日本語")]
 
@@ -72,7 +72,7 @@ def test_what_is_scored_is_what_the_engine_translates(evaluate, model, tmp_path)
     assert metrics["chrf"]["score"] == pytest.approx(sacrebleu.corpus_chrf(hypotheses, references).score, abs=1e-3)
     assert {"bleu", "ter"} <= metrics.keys()
     assert metrics["engine"] == f"bergamot wasm {engine_version()} int8"
-    assert metrics["size-bytes"] == sum(path.stat().st_size for path in (files[0], *files[1]))
+    assert metrics["size-bytes"] == files[0].stat().st_size  # as of other engines, without the vocabularies
     assert metrics["parameters"] == 1234
     assert metrics["decoding"]["beam-size"] == OPTIONS["beam-size"]
     assert metrics["versions"]["bergamot"] == engine_version()
@@ -88,6 +88,14 @@ def test_what_is_scored_is_what_the_engine_translates(evaluate, model, tmp_path)
     assert memory["model-bytes"] == memory["peak-rss-bytes"] - memory["before-loading-bytes"]
     assert again["measured"].keys() >= {"speed", "memory", "size-bytes", "chrf"}
     assert "Node" in again["measured"]["memory"]
+
+
+def test_a_shortlist_is_told_as_of_other_engines(model, tmp_path):
+    files = ModelFiles.of_export(model)
+    assert "shortlist" not in decoding(files)
+    sizes = {"first": 30, "best": 20}
+    files = ModelFiles(files.model, files.vocabs, files.options, tmp_path / "lex.bin", {"shortlist": sizes})
+    assert decoding(files)["shortlist"] == sizes
 
 
 def test_wrong_input_is_named_before_anything_is_translated(evaluate, tmp_path):

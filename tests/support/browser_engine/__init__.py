@@ -83,7 +83,8 @@ def translate_in_chromium(*jobs: Job) -> list[list[str]]:
     served: dict[str, Path | bytes] = {f"/{name}": path for name, path in engine_files().items()}
     served["/page.html"] = HERE / "page.html"
 
-    served |= {str(path): path for job in jobs for path in job.files.paths}
+    loaded = [path for job in jobs for path in (job.files.model, *job.files.vocabs, job.files.shortlist) if path]
+    served |= {str(path): path for path in loaded}
     described = [{**job.files.described(), "sentences": list(job.sentences)} for job in jobs]
     served["/jobs.json"] = json.dumps(described).encode()
     answers: queue.Queue[dict[str, Any]] = queue.Queue()
