@@ -4,7 +4,7 @@ Every figure on the page is a figure of the report (or the difference or ratio o
 corpora hold anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -90,12 +90,13 @@ def summary_sentence(report: Report) -> str:
     if to_student:
         sentences.append(
             f"On {test_set.dataset}, the student scores {_points(to_student.chrf)} its teacher{_gains(to_student)}"
-            f"{_engines(test_set.student(), test_set.teacher())}."
+            f"{_engines(test_set.student(), test_set.teacher(), 'the teacher')}."
         )
     if to_quantized:
         subject = "With 8-bit weights it" if to_student else f"On {test_set.dataset}, the 8-bit student"
         sentences.append(
-            f"{subject} scores {_points(to_quantized.chrf)} the student in full precision{_gains(to_quantized)}."
+            f"{subject} scores {_points(to_quantized.chrf)} the student in full precision{_gains(to_quantized)}"
+            f"{_engines(test_set.quantized(), test_set.student(), 'that')}."
         )
     return " ".join(sentences)
 
@@ -151,12 +152,12 @@ def _gains(compared: Change) -> str:
     return f", {parts[0]}" + (f" and {parts[1]}" if len(parts) > 1 else "")
 
 
-def _engines(student: Metrics | None, teacher: Metrics | None) -> str:
-    """A remark where the two ran in different engines, so that speed is not the models' alone."""
-    engines = [str((entry or {}).get("engine", "")) for entry in (student, teacher)]
+def _engines(new: Metrics | None, old: Metrics | None, called: str) -> str:
+    """A remark where the two ran in different engines, so that speed is not the models' alone; `called` is the old."""
+    engines = [str((entry or {}).get("engine", "")) for entry in (new, old)]
     if engines[0].split(" ")[0] == engines[1].split(" ")[0]:
         return ""
-    return f" (it runs in {engines[0]}, the teacher in {engines[1]})"
+    return f" (it runs in {engines[0]}, {called} in {engines[1]})"
 
 
 def _times(factor: float) -> str:
@@ -179,7 +180,17 @@ def provenance_section(report: Report) -> str:
     versions = {f"{package} {version}" for entry in metrics for package, version in entry.get("versions", {}).items()}
     if versions:
         facts.append(("Software", ", ".join(sorted(versions))))
-    measured = {key: how for entry in metrics for key, how in entry.get("measured", {}).items()}
-    facts.extend((f"How {key} is measured", how) for key, how in measured.items())
+    facts.extend(_measured(metrics))
     rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts)
     return f'<dl class="facts">{rows}</dl>'
+
+
+def _measured(metrics: Sequence[Metrics]) -> Iterator[tuple[str, str]]:
+    """How each figure came about; with the names of the models where not all have it in the same way."""
+    names: dict[str, dict[str, dict[str, None]]] = {}  # by figure and by how it was measured, in order
+    for entry in metrics:
+        for key, how in entry.get("measured", {}).items():
+            names.setdefault(key, {}).setdefault(how, {})[str(entry["name"])] = None
+    for key, ways in names.items():
+        for how, models in ways.items():
+            yield f"How {key} is measured", f"{', '.join(models)}: {how}" if len(ways) > 1 else how

@@ -214,6 +214,23 @@ def test_how_figures_were_measured_is_told_once(report: Report) -> None:
     assert page.text.count("512.0 MB") == 2
 
 
+def test_figures_that_engines_have_in_their_own_way_are_told_apart(report: Report) -> None:
+    memory = {"memory": "of the interpreter", "speed": "by a stopwatch"}
+    browser = {**INT8, "name": "student-browser", "measured": {**memory, "memory": "of Node"}}
+    _, page, _ = report(({**TEACHER, "measured": memory}, {**STUDENT, "measured": memory}, browser))
+    assert "teacher-1, student: of the interpreter" in page.text
+    assert "student-browser: of Node" in page.text
+    assert page.text.count("by a stopwatch") == 1
+
+
+def test_the_summary_says_where_engines_differ() -> None:
+    browser = {**INT8, "name": "student-browser", "engine": "bergamot wasm 0.4.9 int8"}
+    assert "(it runs in bergamot wasm 0.4.9 int8, that in ctranslate2 float32)." in summary_sentence(
+        {"metrics": [STUDENT, browser]}
+    )
+    assert "runs in" not in summary_sentence({"metrics": [STUDENT, INT8]})
+
+
 def test_bad_inputs(report: Report, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="equal length"):
         report(samples={**SAMPLES, "student": SAMPLES["student"][1:]})
