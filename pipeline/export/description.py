@@ -52,8 +52,6 @@ def read_config(path: Path) -> dict[str, Any]:
     """A training config as it may be published: as written, with URLs without the credentials in them."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"--config {path} does not exist") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} is not YAML: {error}") from error
     if not isinstance(values, dict):
