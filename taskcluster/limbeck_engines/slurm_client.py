@@ -84,6 +84,13 @@ def _epoch(text: str) -> float | None:
         return None
 
 
+def own_job() -> str:
+    """What Slurm's commands call the job, or the element of an array, that this process is in."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    # The last element to start has the array's number as its SLURM_JOB_ID, which commands take to mean all of them.
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
 class Slurm:
     """Raises UserError when the programs are missing, TransientError when the cluster does not answer."""
 

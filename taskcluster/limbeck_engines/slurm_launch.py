@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from limbeck_engines.processes import Process
-from limbeck_engines.slurm_client import Slurm
+from limbeck_engines.slurm_client import Slurm, own_job
 from limbeck_engines.slurm_files import JobSettings
 from limbeck_engines.task import Task
 from pipeline.common.errors import EXIT_RETRY
@@ -46,7 +46,7 @@ class StepProcess(Process):
 
     def send(self, number: int) -> None:
         if number == signal.SIGTERM:
-            Slurm().signal_steps(os.environ["SLURM_JOB_ID"], "TERM")
+            Slurm().signal_steps(own_job(), "TERM")
         else:
             super().send(number)
 

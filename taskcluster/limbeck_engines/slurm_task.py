@@ -22,7 +22,7 @@ from limbeck_engines.attempt import DISK_FULL, Attempt, Outcome, remove_work
 from limbeck_engines.locks import FileLock
 from limbeck_engines.machine import find_gpus
 from limbeck_engines.processes import Guardian, Process
-from limbeck_engines.slurm_client import Slurm
+from limbeck_engines.slurm_client import Slurm, own_job
 from limbeck_engines.slurm_files import CONTINUED, LOST, RETRY, STOPPED, Order, Run, State
 from limbeck_engines.slurm_launch import StepProcess, launch_prefix
 from limbeck_engines.task import COMPLETED, FAILED, REUSED
@@ -32,6 +32,7 @@ from pipeline.common.progress import format_duration
 MAX_RUNS = 5  # of a task that ends with an exit code worth a retry
 _LOCK_PATIENCE = 120.0  # seconds; what is left of a dead node's run may hold a lock for a while
 _LEAST_GRACE = 2.0
+_SIGNAL_LATE = 0.5  # seconds that a signal may reach this process after its command
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -161,6 +162,9 @@ class SlurmTask:
             guardian.close()
             if work is not None:
                 shutil.rmtree(work, ignore_errors=True)
+        if outcome.reason is not None and self._told is None:
+            # Slurm stops all processes of a job one after the other: what ended its command may be on its way.
+            await asyncio.sleep(_SIGNAL_LATE)
         return self._decide(run, outcome)
 
     def _start(
@@ -235,7 +239,7 @@ class SlurmTask:
     def _queue_again(self, why: str, run: Run | None = None, outcome: Outcome | None = None) -> int:
         self._write()
         print(f"queued again: {why}", flush=True)
-        problem = Slurm().requeue(self.job)
+        problem = Slurm().requeue(own_job())
         if problem is None:
             # The job is ended from outside now; there is nothing left to be told.
             for number in (signal.SIGTERM, signal.SIGUSR1):

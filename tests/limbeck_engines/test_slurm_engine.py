@@ -121,6 +121,28 @@ def test_an_exit_code_worth_a_retry_queues_the_job_again(site: Site) -> None:
     assert site.row("fetch").run == 1
 
 
+def test_one_of_an_array_that_is_queued_again_leaves_the_others_alone(site: Site) -> None:
+    # The last element that starts has the number of the whole array as its own.
+    script = (
+        "touch artifacts/x; [ $SLURM_JOB_ID = $SLURM_ARRAY_JOB_ID ] || { sleep 6; exit 0; }; "
+        "[ $RUN_ID = 0 ] && { sleep 1; exit 75; }; exit 0"
+    )
+    site.engine.submit(site.group, "name", [make_task(f"chunk-{n}", script) for n in range(2)], "")
+
+    def again() -> list[str]:
+        rows = site.engine.status(site.group).tasks
+        return [row.label for row in rows if row.state == PENDING and "queued again" in (row.reason or "")]
+
+    site.wait_for(lambda: bool(again()), "the requeue")
+    [label] = again()
+    site.start_now(label)
+    assert site.engine.run(site.group).succeeded
+    assert {row.label: row.run for row in site.engine.status(site.group).tasks} == {
+        **{f"chunk-{n}": 0 for n in range(2)},
+        label: 1,
+    }
+
+
 def test_a_group_is_cancelled_and_resumed(site: Site) -> None:
     first = make_task("first", "[ -e $LIMBECK_CHECKPOINTS/go ] || sleep 60; touch artifacts/x")
     tasks = [make_task("done", "touch artifacts/x"), first, make_task("second", after=(first,))]
