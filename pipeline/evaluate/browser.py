@@ -15,10 +15,11 @@ from typing import Any
 from pipeline.common.command import run_command
 from pipeline.common.errors import UserError
 from pipeline.common.progress import Progress
+from pipeline.evaluate.arguments import add_speed_argument, add_test_set_arguments, check_speed
 from pipeline.evaluate.comet import Comet
 from pipeline.evaluate.measure import SPEED_MEASURED
 from pipeline.evaluate.results import quality, read_test_set, summary_line, write_outputs
-from pipeline.evaluate.speed import BATCH_SIZE, SECONDS, length_batches, measure_speed
+from pipeline.evaluate.speed import BATCH_SIZE, length_batches, measure_speed
 from pipeline.model.browser_engine import BrowserEngine, ModelFiles, engine_version
 from pipeline.model.vocab import one_line
 
@@ -92,30 +93,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--name", required=True, help="the model's name in the report")
+    add_test_set_arguments(parser)
     parser.add_argument("--model", type=Path, required=True, help="a folder that pipeline.export.browser has written")
-    parser.add_argument("--src", required=True, help="source language")
-    parser.add_argument("--trg", required=True, help="target language")
-    parser.add_argument("--dataset", required=True, help="the test set's name in the report")
-    parser.add_argument("--references-src", type=Path, required=True, help="the test set's source sentences")
-    parser.add_argument("--references-trg", type=Path, required=True, help="their reference translations")
-    parser.add_argument(
-        "--comet", metavar="MODEL", help="also score by COMET: a checkpoint's path, or a name on Hugging Face's hub"
-    )
-    parser.add_argument(
-        "--speed-seconds",
-        type=float,
-        default=SECONDS,
-        help=f"about how long speed is measured (default: {SECONDS:g}); 0 leaves out speed and memory",
-    )
-    parser.add_argument("--output-prefix", type=Path, required=True, help="path that the outputs' names begin with")
+    add_speed_argument(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
-    if args.speed_seconds < 0:
-        raise UserError(f"--speed-seconds must not be negative, found {args.speed_seconds:g}")
+    check_speed(args.speed_seconds)
     files = ModelFiles.of_export(args.model)
     check_languages(files, args.src, args.trg)
     comet = Comet(args.comet) if args.comet else None

@@ -19,11 +19,11 @@ import torch
 
 from pipeline.common.command import json_argument, run_command
 from pipeline.common.errors import UserError
+from pipeline.evaluate.arguments import add_speed_argument, add_test_set_arguments, check_speed
 from pipeline.evaluate.comet import Comet
 from pipeline.evaluate.loading import Source, count_parameters, load_translator, model_size
 from pipeline.evaluate.measure import measure_model
 from pipeline.evaluate.results import quality, read_test_set, summary_line, write_outputs
-from pipeline.evaluate.speed import SECONDS
 from pipeline.model.decoding import LONGEST, decoding_options
 from pipeline.model.hardware import cpu_threads
 from pipeline.model.shortlist import add_flags as add_shortlist_flags
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--name", required=True, help="the model's name in the report")
+    add_test_set_arguments(parser)
     parser.add_argument(
         "--model",
         type=Path,
@@ -55,8 +55,6 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a model.npz (several: an ensemble), a CTranslate2 directory, or the folder of a model of another maker",
     )
-    parser.add_argument("--src", required=True, help="source language")
-    parser.add_argument("--trg", required=True, help="target language")
     for flag, side in (("--src-vocab", "source"), ("--trg-vocab", "target")):
         parser.add_argument(
             flag,
@@ -69,9 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--source-prefix", default="", help="text in front of every source, such as >>deu<<, before it is segmented"
     )
-    parser.add_argument("--dataset", required=True, help="the test set's name in the report")
-    parser.add_argument("--references-src", type=Path, required=True, help="the test set's source sentences")
-    parser.add_argument("--references-trg", type=Path, required=True, help="their reference translations")
     parser.add_argument(
         "--options",
         type=json_argument,
@@ -83,16 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=cpu_threads(), help="threads that translate (default: all processors)"
     )
-    parser.add_argument(
-        "--comet", metavar="MODEL", help="also score by COMET: a checkpoint's path, or a name on Hugging Face's hub"
-    )
-    parser.add_argument(
-        "--speed-seconds",
-        type=float,
-        default=SECONDS,
-        help=f"about how long speed is measured (default: {SECONDS:g}); 0 leaves out speed and memory",
-    )
-    parser.add_argument("--output-prefix", type=Path, required=True, help="path that the outputs' names begin with")
+    add_speed_argument(parser)
     return parser
 
 
@@ -100,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     if args.threads < 1:
         raise UserError(f"--threads must be at least 1, found {args.threads}")
-    if args.speed_seconds < 0:
-        raise UserError(f"--speed-seconds must not be negative, found {args.speed_seconds:g}")
+    check_speed(args.speed_seconds)
 
     options = decoding_options(args.options, beam_size=1, max_length=LONGEST)
     shortlist = shortlist_from_flags(args)

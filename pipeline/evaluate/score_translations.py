@@ -14,6 +14,7 @@ from pipeline.common.command import run_command
 from pipeline.common.corpus import read_columns
 from pipeline.common.errors import UserError
 from pipeline.common.files import read_json
+from pipeline.evaluate.arguments import add_test_set_arguments
 from pipeline.evaluate.comet import Comet
 from pipeline.evaluate.results import quality, read_test_set, summary_line, write_outputs
 
@@ -34,22 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--name", required=True, help="the model's name in the report; student-… for one of its forms")
+    add_test_set_arguments(parser)
     parser.add_argument("--engine", required=True, help='what translated: "bergamot int8"')
-    parser.add_argument("--dataset", required=True, help="the test set's name in the report")
-    parser.add_argument("--src", required=True, help="source language")
-    parser.add_argument("--trg", required=True, help="target language")
-    parser.add_argument("--references-src", type=Path, required=True, help="the test set's source sentences")
-    parser.add_argument("--references-trg", type=Path, required=True, help="their reference translations")
     parser.add_argument("--translations", type=Path, required=True, help="the engine's translations of the sources")
     parser.add_argument(
         "--model", type=Path, nargs="+", default=[], help="the files that the engine loads, for the size"
     )
     parser.add_argument("--speed", type=Path, help="JSON: what the engine measured of its speed, and how")
-    parser.add_argument(
-        "--comet", metavar="MODEL", help="also score by COMET: a checkpoint's path, or a name on the hub"
-    )
-    parser.add_argument("--output-prefix", type=Path, required=True, help="path that the outputs' names begin with")
     args = parser.parse_args(arguments)
 
     comet = Comet(args.comet) if args.comet else None
