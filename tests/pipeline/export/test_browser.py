@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from browser_engine import needs_engine
 from reports import STUDENT
+from small_student import RECURRENT
 from tiny_model import tiny_files, tiny_model, tiny_vocab, toy_pairs, trained_files, vocab_bytes, write_tiny
 
 from pipeline.common.errors import UserError
@@ -146,6 +147,15 @@ def test_the_page_in_the_card_translates(tmp_path, flags):
         browser.wait()
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("decoder", [{}, RECURRENT], ids=["self-attention", "ssru"])
+def test_a_tiny_student_with_32000_pieces_is_small(tmp_path, decoder):
+    layers = {"enc_depth": 6, "dec_depth": 2, "dim_emb": 256, "transformer_dim_ffn": 1536, "transformer_heads": 8}
+    model = tiny_model(dim_vocabs=(32_000, 32_000), **layers, **decoder)
+    path = tmp_path / "model.bin"
+    bergamot.save(model, path, dict.fromkeys(bergamot.product_inputs(model.config), 10.0))
+    assert 16.5e6 < path.stat().st_size <= 17.5e6
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, flags):

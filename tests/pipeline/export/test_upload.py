@@ -157,20 +157,21 @@ def test_other_content_is_never_overwritten_silently(s3: S3Server, source):
     assert s3.objects() == {f"en-de/{name}": content for name, content in expected(source).items()}
 
 
-def test_content_that_came_meanwhile_is_not_overwritten(s3: S3Server, source, monkeypatch):
+@pytest.mark.parametrize("name", ["report.html", "export/ctranslate2/int8/model.bin"], ids=["whole", "in parts"])
+def test_content_that_came_meanwhile_is_not_overwritten(s3: S3Server, source, monkeypatch, name):
     compare = upload.compare
 
     def compare_and_lose_the_race(files, target, connections):
         found = compare(files, target, connections)
         system = fsspec.filesystem("s3")
-        system.pipe_file(f"{BUCKET}/en-de/report.html", b"another's")
+        system.pipe_file(f"{BUCKET}/en-de/{name}", b"another's")
         system.pipe_file(f"{BUCKET}/en-de/export/metadata.json", b"{}")
         return found
 
     monkeypatch.setattr(upload, "compare", compare_and_lose_the_race)
-    with pytest.raises(UserError, match=r"has report\.html with another content"):
+    with pytest.raises(UserError, match=rf"has {name} with another content"):
         run(source)
-    assert s3.objects()["en-de/report.html"] == b"another's"
+    assert s3.objects()[f"en-de/{name}"] == b"another's"
 
 
 def test_a_list_of_checksums_keeps_what_was_published_before(s3: S3Server, source):
