@@ -58,7 +58,7 @@ def put_back(store: Store, group_id: str) -> None:
     with store.transaction():
         for row in store.tasks(group_id):
             if row.state in (FAILED, SKIPPED, CANCELLED):
-                store.update_task(row.task_id, state=PENDING, reason=None)
+                store.update_task(row.task_id, state=PENDING, reason=None, job=None)
 
 
 def put_back_damaged(store: Store, group_id: str) -> list[tuple[str, str]]:
@@ -77,7 +77,7 @@ def put_back_damaged(store: Store, group_id: str) -> list[tuple[str, str]]:
             seen.add(dependency)
             damage = store.damage(row)
             if damage:
-                store.update_task(dependency, state=PENDING, reason=damage, reused_from=None)
+                store.update_task(dependency, state=PENDING, reason=damage, reused_from=None, job=None)
                 found.append((row.label, damage))
                 needing.append(row)
     return found

@@ -24,7 +24,7 @@ from limbeck_engines.slurm_client import Slurm, SlurmJob
 from limbeck_engines.slurm_files import GroupFile, group_folder, slurm_log
 from limbeck_engines.slurm_handover import Handover
 from limbeck_engines.slurm_profile import DEFAULT_PROFILE, load_profile
-from limbeck_engines.slurm_record import jobs_by_task, reconcile
+from limbeck_engines.slurm_record import group_state, jobs_by_task, reconcile
 from limbeck_engines.slurm_watch import watch
 from limbeck_engines.store import TaskRow
 from limbeck_engines.task import CANCELLED, DONE, PENDING, REUSED, RUNNING, Summary, Task
@@ -136,12 +136,12 @@ class SlurmEngine(RunsFolderEngine):
                 handed = handover.submit(tasks, file.submissions, living, pool)
         except BaseException:
             with contextlib.suppress(TransientError, UserError):
-                self._stop_group(group_id, file.user)
+                self._stop_submission(group_id, file)
             with self.store.transaction():
-                for row in self.store.tasks(group_id):
-                    if row.state in (PENDING, RUNNING):
-                        self.store.update_task(row.task_id, state=CANCELLED, job=None, reason="it was not handed over")
-                self.store.update_group(group_id, state=CANCELLED)
+                for task in tasks:
+                    self.store.update_task(task.task_id, state=CANCELLED, job=None, reason="it was not handed over")
+                # What was handed over before goes on.
+                self.store.update_group(group_id, state=group_state(self.store.tasks(group_id)))
             raise
         with self.store.transaction():
             for task_id, job in handed.items():
@@ -174,7 +174,12 @@ class SlurmEngine(RunsFolderEngine):
     def reconcile_all(self) -> None:
         """Write down what became of all groups that Slurm has, so that what they finished is found."""
         self._reconcile(
-            [group.group_id for group in self.store.groups() if group.engine == "slurm" and group.state == RUNNING]
+            [
+                group.group_id
+                for group in self.store.groups()
+                # One that is recorded as pending was being handed over when that broke off.
+                if group.engine == "slurm" and group.state in (PENDING, RUNNING)
+            ]
         )
 
     def _reconcile(self, group_ids: Iterable[str]) -> None:
@@ -218,6 +223,11 @@ class SlurmEngine(RunsFolderEngine):
                     )
                 if unfinished or cancelled:
                     self.store.update_group(group_id, state=CANCELLED)
+
+    def _stop_submission(self, group_id: str, file: GroupFile) -> None:
+        """Cancel the jobs of the newest handing over."""
+        jobs = jobs_by_task(self.store, group_id, self._slurm.jobs(file.user))
+        self._stop({name: job for name, job in jobs.items() if job.comment.submission == file.submissions}, file.user)
 
     def _stop_group(self, group_id: str, user: str) -> None:
         self._stop(jobs_by_task(self.store, group_id, self._slurm.jobs(user)), user)

@@ -1,5 +1,6 @@
 """The engine on a real Slurm, which these tests start on loopback."""
 
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,19 @@ def test_a_failure_skips_what_needs_it_and_nothing_else(site: Site) -> None:
     assert site.engine.status(site.group).group.state == FAILED
     # Slurm has cancelled the others by itself.
     site.wait_for(lambda: site.cluster.run("squeue", "--noheader").stdout == "", "an empty queue")
+
+
+def test_what_failed_or_lost_its_artifacts_runs_again_when_resumed(site: Site) -> None:
+    made = make_task("made", "touch artifacts/x")
+    flag = site.folder / "flag"
+    bad = make_task("bad", f"[ -e {flag} ] && touch artifacts/x && exit 0; exit 3", (made,), [fetch(made, "x")])
+    site.run(made, bad, make_task("end", after=(bad,)))
+    assert site.states() == {"made": COMPLETED, "bad": FAILED, "end": SKIPPED}
+    flag.touch()
+    site.engine.artifacts("made")["public/build/x"].unlink()
+    site.engine.restart(site.group)
+    assert site.engine.run(site.group).succeeded
+    assert {row.label: row.run for row in site.engine.status(site.group).tasks} == {"made": 1, "bad": 1, "end": 0}
 
 
 def test_chunks_start_when_their_own_part_is_done(site: Site) -> None:
@@ -220,6 +234,24 @@ def test_what_slurm_refuses_is_taken_back_as_a_whole(slurm: SlurmCluster, site: 
         site.engine.submit(site.group, "name", [first, other], "")
     assert site.states() == {"first": CANCELLED, "other": CANCELLED}
     assert slurm.run("squeue", "--noheader").stdout == ""
+
+
+def test_a_resume_that_slurm_refuses_leaves_alone_what_runs(slurm: SlurmCluster, site: Site) -> None:
+    long, bad = make_task("long", "sleep 4; touch artifacts/x"), make_task("bad", "exit 3")
+    site.engine.submit(site.group, "name", [long, bad, make_task("end", after=(bad,))], "")
+    site.wait_for(lambda: site.states() == {"long": RUNNING, "bad": FAILED, "end": SKIPPED}, "the failure")
+    job = site.row("long").job
+    (site.folder / "profile.yml").write_text(PROFILE + "workers: {b-cpu: {partition: gone}}\n")
+    for task_id in ("bad", "end"):
+        definition = json.dumps({**site.row(task_id).definition, "workerType": "b-cpu"})
+        site.engine.store.update_task(task_id, definition_json=definition)
+    with pytest.raises(UserError, match="invalid partition specified: gone"):
+        site.engine.restart(site.group)
+    assert site.states() == {"long": RUNNING, "bad": CANCELLED, "end": CANCELLED}
+    assert site.engine.status(site.group).group.state == RUNNING
+    (site.folder / "profile.yml").write_text(PROFILE)
+    site.wait_for(lambda: site.states()["long"] == COMPLETED, "the end")
+    assert (site.row("long").job, site.row("long").run) == (job, 0)
 
 
 @pytest.mark.slow
