@@ -21,6 +21,7 @@ from taskgraph.util import taskcluster
 
 from limbeck_taskgraph.catalogue import ROOT
 from limbeck_taskgraph.config_file import ConfigError
+from limbeck_taskgraph.deployment import deployment_of
 from limbeck_taskgraph.target_tasks import UnknownStage
 from pipeline.common.errors import EXIT_FAILED, EXIT_RETRY, TransientError, UserError
 
@@ -58,12 +59,21 @@ def run_action(environment: Mapping[str, str]) -> None:
     """Run the action that ACTION_CALLBACK, ACTION_INPUT, ACTION_TASK_GROUP_ID and ACTION_TASK_ID describe.
 
     All actions need the same permission, which whoever triggers their hook has shown; so none is asked for here.
-    Raises UserError for an action that is not offered, and whatever the action raises.
+    Raises UserError for an action that is not offered, for a group of other sources, and whatever the action raises.
     """
     group_id, name = environment["ACTION_TASK_GROUP_ID"], environment["ACTION_CALLBACK"]
     parameters = Parameters(**taskcluster.get_artifact(group_id, "public/parameters.yml"))
     graph_config = load_graph_config(str(ROOT))
     graph_config.register()
+    # Any task can have such an artifact. What it says must not make tasks of other sources, with this project's scopes.
+    expected = {
+        "head_repository": environment["LIMBECK_REPOSITORY"],
+        "head_rev": environment["LIMBECK_REVISION"],
+        "level": deployment_of(graph_config).level,
+    }
+    for key, value in expected.items():
+        if parameters[key] != value:
+            raise UserError(f"{group_id} is no group of this action: its {key} is {parameters[key]}; needed: {value}")
     offered = [
         action["hookPayload"]["decision"]["action"]["cb_name"]
         for action in render_actions_json(parameters, graph_config, group_id)["actions"]

@@ -79,7 +79,7 @@ def hook_definition(graph_config: Any, repository: str) -> dict[str, Any]:
 
 def _without_id(tasks: dict[str, Any]) -> dict[str, Any]:
     """The template of the one task; the service itself gives the id."""
-    outer = tasks["in"]
+    outer = tasks["in"]["then"]
     task = {key: value for key, value in outer["in"][0]["then"].items() if key != "taskId"}
     return {"$let": tasks["$let"], "in": {"$let": outer["$let"], "in": task}}
 
@@ -92,6 +92,10 @@ def _same(repository: str) -> list[str]:
 
 def _trigger_schema(repository: str) -> dict[str, Any]:
     text = {"type": "string"}
+    # These stand in commands and routes: a commit, not an option of git or a name for what is fetched; one word.
+    commit = {"type": "string", "pattern": "^[0-9a-f]{40}$"}
+    ref = {"type": "string", "pattern": r"^refs/(heads|tags)/[^\s:]+$"}
+    word = {"type": "string", "pattern": r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}
     anything = {"type": "object"}
     return {
         "type": "object",
@@ -115,12 +119,12 @@ def _trigger_schema(repository: str) -> dict[str, Any]:
                     "repository": {
                         "type": "object",
                         "required": ["url", "project"],
-                        "properties": {"url": {"enum": _same(repository)}, "project": text},
+                        "properties": {"url": {"enum": _same(repository)}, "project": word},
                     },
                     "push": {
                         "type": "object",
                         "required": ["revision", "branch"],
-                        "properties": {"revision": text, "branch": text},
+                        "properties": {"revision": commit, "branch": ref},
                     },
                 },
             },

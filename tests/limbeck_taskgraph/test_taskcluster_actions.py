@@ -1,5 +1,6 @@
 """A push's decision task, the hook behind its actions, and the actions against services with real state."""
 
+import copy
 import datetime
 import json
 import subprocess
@@ -102,9 +103,17 @@ def test_the_decision_task_of_a_push_is_what_the_services_accept(implementation:
 
 def test_tags_have_a_role_of_their_own_and_deleted_branches_no_task() -> None:
     [task] = jsone.render(template()["tasks"], push("refs/tags/v1"))
-    assert task["scopes"] == ["assume:repo:git.example.com/people/limbeck:tag:refs/tags/v1"]
+    assert task["scopes"] == ["assume:repo:git.example.com/people/limbeck:tag:v1"]
     assert jsone.render(template()["tasks"], push(revision="0" * 40)) == []
-    assert jsone.render(template()["tasks"], {**push(), "tasks_for": "github-pull-request"}) == []
+
+
+@pytest.mark.parametrize("kind", ["github-pull-request", "github-pull-request-untrusted", "github-release"])
+def test_other_events_have_no_task(kind: str) -> None:
+    # They have no ref, no pusher, and mostly no commit.
+    repository = {"clone_url": f"{REPOSITORY}.git", "html_url": REPOSITORY, "name": "limbeck"}
+    event = {"action": "opened", "number": 1, "pull_request": {"number": 1}, "repository": repository}
+    context = {"tasks_for": kind, "event": event, "as_slugid": lambda name: nice()}
+    assert jsone.render(template()["tasks"], context) == []
 
 
 def test_a_decision_makes_no_tasks_but_offers_actions(tmp_path: Path, services: Services) -> None:
@@ -170,10 +179,19 @@ def test_a_triggered_hook_makes_the_actions_task(
     assert environment["ACTION_TASK_GROUP_ID"] == group
     assert environment["ACTION_CALLBACK"] in registry.callbacks
     assert environment["LIMBECK_REVISION"] == REVISION
-    # Nobody runs other sources with the hook's scopes.
-    payload["decision"]["repository"]["url"] = "https://elsewhere.example.com/people/limbeck"
-    with pytest.raises(Invalid):
-        trigger.validate(payload)
+    # Nobody runs other sources with the hook's scopes, or puts words of their own into commands and routes.
+    for section, key, value in (
+        ("repository", "url", "https://elsewhere.example.com/people/limbeck"),
+        ("repository", "project", "limbeck.revision.x/y"),
+        ("push", "revision", "FETCH_HEAD"),
+        ("push", "revision", "--upload-pack=touch x"),
+        ("push", "branch", "refs/pull/1/head"),
+        ("push", "branch", "--upload-pack=touch x"),
+    ):
+        wrong = copy.deepcopy(payload)
+        wrong["decision"][section][key] = value
+        with pytest.raises(Invalid):
+            trigger.validate(wrong)
 
 
 def test_the_train_actions_schema_is_the_configs(
@@ -250,6 +268,7 @@ class Run:
         self.monkeypatch.setenv("TASK_ID", task_id)
         taskgraph.util.taskcluster._task_definitions_cache.cache.clear()
         environment = {"ACTION_TASK_GROUP_ID": group or self.decision, "ACTION_CALLBACK": callback}
+        environment |= {"LIMBECK_REPOSITORY": REPOSITORY, "LIMBECK_REVISION": REVISION}
         run_action({**environment, "ACTION_INPUT": json.dumps(given), "ACTION_TASK_ID": "null"})
         for path in Path("artifacts").glob("*") if Path("artifacts").exists() else ():
             self.services.artifacts[task_id, f"public/{path.name}"] = path.read_bytes()
@@ -275,6 +294,19 @@ def run(
     services: Services, parameters: Parameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph_config: Any
 ) -> Run:
     return Run(services, parameters, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"head_repository": "https://elsewhere.example.com/x"}, {"head_rev": "f" * 40}, {"level": "3"}]
+)
+def test_a_task_that_somebody_made_up_makes_no_tasks_of_other_sources(
+    run: Run, make_config: Any, changed: dict[str, str]
+) -> None:
+    made_up = run._task({**run.parameters, **changed})
+    before = set(run.services.tasks)
+    with pytest.raises(UserError, match=f"{made_up} is no group of this action: its {next(iter(changed))} is"):
+        run.act("train", make_config.values(), made_up)
+    assert len(set(run.services.tasks) - before) == 1  # the action's own
 
 
 def test_a_second_identical_run_makes_nothing_anew(run: Run, make_config: Any) -> None:
@@ -355,6 +387,7 @@ def test_an_action_that_broke_off_does_not_make_its_tasks_twice(run: Run, make_c
     made = run.made(group)
     run.monkeypatch.setenv("TASK_ID", group)
     given = {"ACTION_TASK_GROUP_ID": run.decision, "ACTION_CALLBACK": "train"}
+    given |= {"LIMBECK_REPOSITORY": REPOSITORY, "LIMBECK_REVISION": REVISION}
     given["ACTION_INPUT"] = json.dumps(make_config.values())
     with pytest.raises(UserError, match=f"had created {len(made)} tasks, which never start: trigger the action again"):
         run_action(given)
