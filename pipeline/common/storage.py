@@ -8,6 +8,7 @@ its parts; Google's the MD5; others the size alone. What they do not tell is fou
 import base64
 import errno
 import hashlib
+import logging
 import math
 import uuid
 from collections.abc import Callable
@@ -20,6 +21,8 @@ import fsspec
 from pipeline.common.download import MissingError, without_credentials
 from pipeline.common.errors import UserError
 from pipeline.common.remote import explained, local_path
+
+logger = logging.getLogger(__name__)
 
 PART = 8 << 20  # bytes of a file that are sent at once
 _PARTS_AT_ONCE = 2
@@ -72,6 +75,7 @@ class Folder:
         self._scheme = uri.partition("://")[0].lower() if "://" in uri else "file"
         if self._scheme in ("http", "https"):
             raise UserError(f"{self.shown}: web servers take no files: s3://, gs:// or file:// can be written to")
+        self._is_conditional = True
         local = local_path(uri)
         if local is not None:
             self._system: Any = fsspec.filesystem("file", auto_mkdir=True)
@@ -137,7 +141,7 @@ class Folder:
             sent(size - told)
 
     def _put_object(self, path: Path, name: str, replace: bool, callback: Any) -> None:
-        options: dict[str, Any] = {} if replace else {"mode": "create"}
+        options: dict[str, Any] = {} if replace or not self._is_conditional else {"mode": "create"}
         if self._scheme != "memory":
             options["chunksize"] = _part_size(path.stat().st_size)
         if self._scheme in _S3:
@@ -146,9 +150,13 @@ class Folder:
             try:
                 self._system.put_file(str(path), self._place(name), callback=callback, **options)
             except OSError as error:
-                if replace or error.errno != errno.ENOSYS:
+                if "mode" not in options or error.errno != errno.ENOSYS:
                     raise
-                # It cannot write on condition that there is nothing, as not every storage that speaks S3 can.
+                self._is_conditional = False
+                logger.warning(
+                    f"{self.shown} cannot write on condition that there is nothing, as not every storage that speaks "
+                    "S3 can: uploads to the same place at the same moment could replace each other's files"
+                )
                 self._system.put_file(
                     str(path), self._place(name), callback=callback, **options | {"mode": "overwrite"}
                 )

@@ -149,6 +149,7 @@ def read_files(found: Sequence[tuple[str, str, Path]], connections: int) -> list
     """The files with their digests."""
     progress = _Counter("reading", sum(path.stat().st_size for _, _, path in found))
     read = _in_parallel(lambda row: File(*row, digests(row[2], progress.add)), found, connections)
+    progress.finish()
     return sorted(read, key=lambda file: file.name)
 
 

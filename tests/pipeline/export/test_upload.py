@@ -231,10 +231,11 @@ def test_a_server_that_is_down_is_worth_a_retry(source, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_storage_without_conditional_writes(s3: S3Server, source):
+def test_storage_without_conditional_writes(s3: S3Server, source, caplog):
     """As of some that speak S3: they say that they do not implement the header."""
     s3.refuse_conditions = True
-    run(source)
+    run(source, URL, "--connections", "1")
+    assert caplog.text.count("s3://models/en-de cannot write on condition that there is nothing") == 1
     assert len(s3.objects()) == len(expected(source))
 
 
