@@ -88,11 +88,13 @@ def _ctranslate2(directory: Path, source: Source, vocabs: tuple[Vocab, Vocab], t
 
 
 def model_size(models: Sequence[Path]) -> int:
-    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files, without SentencePiece vocabularies; of
-    all files of another maker's model."""
+    """Bytes on disk: of model.npz files, or of a CTranslate2 directory's files, without SentencePiece vocabularies and
+    the shortlist; of all files of another maker's model."""
     paths = [file for path in models for file in (path.rglob("*") if path.is_dir() else [path])]
     whole = external.is_external(models[0])
-    files = [file for file in paths if file.is_file() and (whole or file.suffix != ".spm")]
+    files = [file for file in paths if file.is_file()]
+    if not whole:
+        files = [file for file in files if file.suffix != ".spm" and file.name != vocabulary_map.NAME]
     return sum(file.stat().st_size for file in files)
 
 

@@ -20,7 +20,7 @@ from pipeline.common.files import read_lines, write_lines
 from pipeline.continuation.external import Languages, import_model
 from pipeline.evaluate.decoders import Decoder
 from pipeline.evaluate.evaluate import main
-from pipeline.evaluate.loading import Source, load_translator
+from pipeline.evaluate.loading import Source, load_translator, model_size
 from pipeline.model.decoding import decoding_options
 from pipeline.model.formats import ctranslate2, npz
 from pipeline.model.shortlist import Candidates, Shortlist
@@ -333,6 +333,15 @@ def test_a_shortlist_restricts_every_engine(
     assert not free_pieces <= allowed
     found = decoder(wanted).decode(batch)
     assert {number for ids in found for number in ids} <= allowed and all(found)
+
+
+def test_a_models_size_is_the_same_with_what_an_export_lays_beside_it(models: dict[str, Path], tmp_path: Path) -> None:
+    for file in models["int8"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    before = model_size([tmp_path])
+    for name in ("vocab.en.spm", "vmap.txt"):
+        (tmp_path / name).write_text("beside it")
+    assert model_size([tmp_path]) == before == model_size([models["int8"]])
 
 
 def test_speed_is_measured_with_the_shortlist(evaluate: Evaluate, models: dict[str, Path], tmp_path: Path) -> None:
