@@ -33,7 +33,6 @@ writes out/django.metrics.json, out/django.de.zst (translations), out/django.en.
 DECODING = ("beam-size", "normalize", "max-length-break", "max-length-factor")
 WARM_UP = 0.25  # of the seconds of measuring, before them
 MEASURED = {
-    "size-bytes": "the model's file on disk, unpacked, without SentencePiece vocabularies and the shortlist",
     "parameters": "trained numbers, as the export's metadata.json has them",
     "cut-sources": "none: what is longer than max-length-break pieces is translated in parts",
     "speed": f"{SPEED_MEASURED}; in Node, by WebAssembly, after it has been compiled and optimised",

@@ -20,8 +20,8 @@ MEASURED = {
     "comet": "system score of the COMET model that its signature names",
     "speed": SPEED_MEASURED,
     "memory": MEMORY_MEASURED,
-    "size-bytes": "the model's files on disk, without SentencePiece vocabularies and the shortlist; all files of another "
-    "maker's model",
+    "size-bytes": "the model's files on disk, without SentencePiece vocabularies and the shortlist; all files of "
+    "another maker's model",
     "parameters": "trained numbers, counted from the model's architecture; null where the files do not tell it",
     "cut-sources": "sources with more pieces than max-length, whose ends are not translated",
 }
