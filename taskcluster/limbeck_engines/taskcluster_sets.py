@@ -169,7 +169,8 @@ class PublishedSets:
                 request,
             )
             file.seek(0)
-            body = _Paced(file, size, self._limits.rate, stopped)
+            # An empty body of unknown kind would be sent in chunks, which S3 does not take.
+            body = _Paced(file, size, self._limits.rate, stopped) if size else b""
             try:
                 headers = {"Content-Type": content_type}
                 response = requests.put(answer["putUrl"], data=body, headers=headers, timeout=_TIMEOUT)

@@ -252,6 +252,7 @@ def test_what_lies_beside_a_checkpoint_belongs_to_it(place: Place) -> None:
     for name in ("best-chrf-00000001.npz", "train.jsonl", "tensorboard/events.out.1.host", ".hidden"):
         (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_text(name)
+    (made / "warnings.log").touch()
     sets(place, task, 0).publish(newest)
     place.state.lose(task)
     new = place.folder / "new"
@@ -261,6 +262,7 @@ def test_what_lies_beside_a_checkpoint_belongs_to_it(place: Place) -> None:
         "checkpoint-00000002/optimizer.pt",
         "best-chrf-00000001.npz",
         "train.jsonl",
+        "warnings.log",
         "tensorboard/events.out.1.host",
     }
 

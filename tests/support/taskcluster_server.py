@@ -258,7 +258,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _storage(self, path: str, body: bytes) -> None:
         _, _, task_id, run, name = unquote(path).split("/", 4)
         artifact = self._state.artifacts.get((task_id, int(run), name))
-        if self.command == "PUT" and artifact is not None:
+        if self.command == "PUT" and "Content-Length" not in self.headers:
+            self._send(411, {"Code": "MissingContentLength"})  # as S3
+        elif self.command == "PUT" and artifact is not None:
             artifact.content = body
             self._send(200, {})
         elif artifact is None or artifact.content is None:
