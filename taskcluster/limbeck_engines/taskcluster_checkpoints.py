@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         published = _published(Limits(options.megabytes_per_second * 1e6, options.kept_for * 86400))
         if published:
             published.restore(folder)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except TransientError as error:

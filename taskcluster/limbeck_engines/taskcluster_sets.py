@@ -66,7 +66,8 @@ class PublishedSets:
         """Bring the newest whole set of earlier runs into a folder; None when there is none.
 
         A set that is not whole is named in the log and passed over. Nothing is fetched when the folder itself has one
-        that is as new. Raises TransientError or UserError when the artifacts cannot be listed.
+        that is as new. Raises TransientError or UserError when the artifacts cannot be listed, TransientError when a
+        set cannot be fetched now, and OSError when it cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in (*folder.glob(".restoring-*"), *folder.glob(".publishing-*")):
@@ -78,7 +79,7 @@ class PublishedSets:
             partial = folder / f".restoring-{name}"
             try:
                 self._fetch(name, run, partial)
-            except (UserError, TransientError, OSError, ValueError, KeyError, TypeError) as error:
+            except (UserError, ValueError, KeyError, TypeError) as error:
                 shutil.rmtree(partial, ignore_errors=True)
                 logger.warning(f"checkpoints: passing over {name} of run {run}, which is not whole: {error}")
                 continue

@@ -15,8 +15,9 @@ from taskcluster_place import Place, taskcluster_place
 from tiny_model import toy_pairs, vocab_bytes
 
 from limbeck_engines.taskcluster_client import Deployment
-from limbeck_engines.taskcluster_sets import Limits, PublishedSets
+from limbeck_engines.taskcluster_sets import Limits, PublishedSets, sets_in
 from pipeline.common.corpus import write_columns
+from pipeline.common.errors import TransientError
 from pipeline.model.formats import npz
 from pipeline.train.train import main as train
 
@@ -331,6 +332,18 @@ def test_artifacts_that_cannot_be_listed_are_no_reason_to_begin_anew(place: Plac
     running = machine.start("sh", "-c", "echo began anew")
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (1, "") and "does not allow the artifacts of run 0" in err
+
+
+def test_a_storage_that_fails_is_no_reason_to_begin_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(place)
+    Machine(place, task)
+    sets(place, task, 0).publish(write_set(place.folder / "made", 1))
+    place.state.lose(task)
+    monkeypatch.setattr("pipeline.common.download.RETRY_DELAYS", (0.0,))
+    place.server.fail("GET /storage", status=503, times=100)
+    with pytest.raises(TransientError, match="503"):
+        sets(place, task, 1).restore(place.folder / "new")
+    assert sets_in(place.folder / "new") == []
 
 
 def test_elsewhere_the_command_just_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
