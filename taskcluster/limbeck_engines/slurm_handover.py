@@ -22,6 +22,8 @@ from limbeck_engines.slurm_launch import nodes_of
 from limbeck_engines.slurm_profile import Profile, Worker
 from limbeck_engines.store import Store
 from limbeck_engines.task import DONE, PENDING, RUNNING, Task
+from pipeline.common.errors import UserError
+from pipeline.common.progress import format_duration
 
 _OVERHEAD = 300  # seconds of a job beyond its task's: inputs, publishing, a slow file system
 _PYTHON_MEMORY = 200  # MB that the smallest job needs for itself
@@ -138,6 +140,13 @@ class Handover:
         if worker.gpus:
             options.append(f"--gres={worker.gres}:{worker.gpus}" if worker.gres else f"--gpus-per-node={worker.gpus}")
         if limit := self._time_limit(task, worker):
+            if limit <= self._profile.signal_seconds:
+                ahead = format_duration(self._profile.signal_seconds)
+                raise UserError(
+                    f"{self._path}: jobs of {task.worker_type or 'this kind'} may run for {format_duration(limit)}, and "
+                    f"are told to stop {ahead} before that, so at once: needed: a smaller signal-seconds, or a longer "
+                    "time (of the partition, too)"
+                )
             options.append(f"--time={format_time(limit)}")
         options.append(f"--signal=B:USR1@{self._profile.signal_seconds}")
         return (*options, *worker.options)

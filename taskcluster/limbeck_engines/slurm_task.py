@@ -63,7 +63,8 @@ class SlurmTask:
             if self._told == STOPPED:
                 return EXIT_FAILED
             if not free:
-                return self._queue_again("another task of the same digest is running")
+                told = "its job's time was over before it began"
+                return self._queue_again(told if self._told else "another task of the same digest is running")
             return 0 if self._take_finished() else await self._run_attempt()
         finally:
             if self._lock is not None:

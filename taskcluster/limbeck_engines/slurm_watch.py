@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from limbeck_engines.base import GroupStatus
 from limbeck_engines.display import Display, RunningTask
 from limbeck_engines.store import TaskRow
-from limbeck_engines.task import FAILED, PENDING, RUNNING, SKIPPED, Summary
+from limbeck_engines.task import COMPLETED, FAILED, PENDING, RUNNING, SKIPPED, Summary
 
 if TYPE_CHECKING:
     from limbeck_engines.slurm import SlurmEngine
@@ -53,6 +53,8 @@ def _tell(display: Display, before: TaskRow, now: TaskRow) -> None:
     if now.state == RUNNING:
         display.started(now.label, now.run or 0)
     elif now.state != PENDING or before.state == RUNNING:
+        if before.state == PENDING and now.state in (COMPLETED, FAILED) and now.run is not None:
+            display.started(now.label, now.run)  # it ran between the two looks
         seconds = (now.finished or time.time()) - (now.started or now.finished or time.time())
         display.ended(now.label, now.state, max(seconds, 0.0), now.reason)
 

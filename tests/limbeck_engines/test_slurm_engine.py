@@ -236,6 +236,13 @@ def test_what_slurm_refuses_is_taken_back_as_a_whole(slurm: SlurmCluster, site: 
     assert slurm.run("squeue", "--noheader").stdout == ""
 
 
+def test_jobs_that_would_be_told_to_stop_at_once_are_refused(slurm: SlurmCluster, site: Site) -> None:
+    site = Site(site.folder, slurm, "signal-seconds: 60\ndefaults: {memory: 100MB, partition: short}\n")
+    with pytest.raises(UserError, match=r"may run for 1 min 00 s, and are told to stop 1 min 00 s before that"):
+        site.engine.submit(site.group, "name", [make_task("train")], "")
+    assert site.states() == {"train": CANCELLED}
+
+
 def test_a_resume_that_slurm_refuses_leaves_alone_what_runs(slurm: SlurmCluster, site: Site) -> None:
     long, bad = make_task("long", "sleep 4; touch artifacts/x"), make_task("bad", "exit 3")
     site.engine.submit(site.group, "name", [long, bad, make_task("end", after=(bad,))], "")
