@@ -25,6 +25,7 @@ def test_nothing_is_shown_without_the_token(guarded: Site, path: str) -> None:
     assert guarded.get(path).status_code == 401
     assert guarded.get(path, headers={"Cookie": f"{guarded.cookie}x"}).status_code == 401
     assert guarded.get(path + "?token=another").status_code == 401
+    assert guarded.get(path, headers={"Authorization": b"Bearer \xff"}).status_code == 401
     assert guarded.get(path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert guarded.get(path, headers={"Cookie": guarded.cookie}).status_code == 200
 
