@@ -143,7 +143,7 @@ class Handover:
             if limit <= self._profile.signal_seconds:
                 ahead = format_duration(self._profile.signal_seconds)
                 raise UserError(
-                    f"{self._path}: jobs of {task.worker_type or 'this kind'} may run for {format_duration(limit)}, and "
+                    f"{self._path}: jobs of {task.worker_type or task.kind} may run for {format_duration(limit)}, and "
                     f"are told to stop {ahead} before that, so at once: needed: a smaller signal-seconds, or a longer "
                     "time (of the partition, too)"
                 )
