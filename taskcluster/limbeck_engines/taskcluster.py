@@ -155,8 +155,9 @@ class TaskclusterEngine(Engine):
         given = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
         task_id = trigger_action(deployment, decision_id, given)
         page = deployment.group_page(task_id)
-        self.store.add_group(task_id, name, config_text, [], engine=NAME, url=page)
+        # Said before it is recorded: it goes on even if that fails.
         _say(f"triggered: {page}")
+        self.store.add_group(task_id, name, config_text, [], engine=NAME, url=page)
         return task_id
 
     def status(self, group_id: str) -> GroupStatus:

@@ -135,6 +135,18 @@ def test_an_exit_code_worth_a_retry_queues_the_job_again(site: Site) -> None:
     assert site.row("fetch").run == 1
 
 
+def test_a_job_that_somebody_else_queues_again_has_not_failed(site: Site) -> None:
+    """As Slurm does for jobs of higher priority: all processes of the job are told to end at the same time."""
+    script = "[ $RUN_ID = 1 ] && touch artifacts/x && exit 0; echo waits; sleep 60"
+    task = make_task("task", script)
+    site.engine.submit(site.group, "name", [task, make_task("end", after=(task,))], "")
+    site.wait_for_log("task", "waits")
+    assert site.cluster.run("scontrol", "requeue", site.row("task").job or "").returncode == 0
+    site.start_now("task")
+    assert site.engine.run(site.group).succeeded
+    assert (site.row("task").run, site.row("end").run) == (1, 0)
+
+
 def test_one_of_an_array_that_is_queued_again_leaves_the_others_alone(site: Site) -> None:
     # The last element that starts has the number of the whole array as its own.
     script = (
