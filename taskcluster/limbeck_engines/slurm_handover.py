@@ -36,7 +36,7 @@ class Handover:
         self.group_id = group_id
         self._store, self._slurm, self._profile, self._path = store, slurm, profile, profile_path
         settings = slurm.settings()
-        self._max_array_size = int(settings.get("MaxArraySize", "1001"))
+        self._max_array_size = max(1, int(settings.get("MaxArraySize", "1001")))  # 0: there are no arrays
         self._kill_wait = int(settings.get("KillWait", "30 sec").split()[0])
         self._limits = slurm.partition_limits()
 

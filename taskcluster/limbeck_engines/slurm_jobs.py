@@ -2,9 +2,9 @@
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Literal
 
-from limbeck_engines.schedule import path_lengths
 from limbeck_engines.task import Task
 
 
@@ -63,11 +63,12 @@ def plan_jobs(
 
 def _levels(tasks: Sequence[Task], twins: Mapping[str, Sequence[str]]) -> list[list[Task]]:
     """The tasks by the number of steps that must come before them."""
-    lengths = path_lengths(tasks)
+    own = {task.task_id for task in tasks}
+    before = {task.task_id: [*task.dependencies, *twins.get(task.task_id, ())] for task in tasks}
     depth: dict[str, int] = {}
-    for task in sorted(tasks, key=lambda task: -lengths[task.task_id]):
-        before = [*task.dependencies, *twins.get(task.task_id, ())]
-        depth[task.task_id] = 1 + max((depth.get(task_id, 0) for task_id in before), default=0)
+    for task_id in TopologicalSorter(before).static_order():
+        if task_id in own:
+            depth[task_id] = 1 + max((depth.get(other, 0) for other in before[task_id]), default=0)
     levels: list[list[Task]] = [[] for _ in range(max(depth.values(), default=0))]
     for task in tasks:
         levels[depth[task.task_id] - 1].append(task)

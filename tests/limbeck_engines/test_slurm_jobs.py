@@ -89,6 +89,15 @@ def test_tasks_elsewhere_are_waited_for_by_the_names_of_their_jobs() -> None:
     assert Dependency("afterok", "5").text({}) == "afterok:5"
 
 
+def test_a_task_waits_for_its_twin_even_if_more_follows_it() -> None:
+    first, second = (make_task(name, digest="d" * 64) for name in ("first", "second"))
+    tasks = [first, second, make_task("reader", after=(second,))]
+    twins = {"second": ["first"]}
+    plan = plan_jobs(tasks, {task.task_id: "alike" for task in tasks}, {}, twins, 100)
+    assert [[task.label for task in job.tasks] for job in plan] == [["first"], ["second"], ["reader"]]
+    assert plan[1].after == (Dependency("afterany", 0),)
+
+
 def test_a_thousand_tasks_are_planned_at_once() -> None:
     chain = [make_task("link-0")]
     for number in range(1, 1000):
