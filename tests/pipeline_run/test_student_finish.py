@@ -29,8 +29,9 @@ SSRU = {"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru", "after": "200u
 @pytest.fixture(scope="module")
 def published(finished_run: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run of a student with a recurrent decoder on the finished run's corpus: (folder published to, runs folder)."""
-    config, runs = finished_run
+    config, earlier = finished_run
     folder = tmp_path_factory.mktemp("finish")
+    runs = shutil.copytree(earlier, folder / "runs")  # others look at the newest tasks of that one
     values: dict[str, Any] = yaml.safe_load(config.read_text())
     values["marian-args"]["training-student"] |= SSRU
     values["experiment"] |= {
