@@ -183,7 +183,12 @@ def trigger_action(deployment: Deployment, decision_id: str, given: Mapping[str,
     payload = jsone.render(action["hookPayload"], context)
     hook = (action["hookGroupId"], action["hookId"])
     what = f"triggering the hook {'/'.join(hook)}"
-    answer = deployment.ask(what, deployment.hooks.triggerHook, *hook, payload)
+    # Not repeated: a request whose answer was lost may have started the run.
+    once = Deployment(deployment.root_url, retries=0)
+    try:
+        answer = once.ask(what, once.hooks.triggerHook, *hook, payload)
+    except TransientError as error:
+        raise TransientError(f"{error}; before you try again, see on the hook's page whether it has begun") from error
     found = answer.get("taskId") or answer.get("status", {}).get("taskId")
     if not found:
         raise TransientError(f"the hook {'/'.join(hook)} made no task: {deployment.root_url} tells why on its page")

@@ -1,5 +1,6 @@
 """What the queue and taskgraph can bear: how many tasks one depends on, and how many stand in a row."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from taskgraph.util.verify import verifications
 
 from limbeck_taskgraph.deployment import deployment_of, repository_page
 from pipeline.common.errors import UserError
+
+
+MOST_RETRIES = 49  # what the queue's schema allows
 
 
 @verifications.add("full_task_graph")
@@ -42,6 +46,17 @@ def name_sources(
     source = f"{repository_page(parameters['head_repository'])}/tree/{parameters['head_rev']}/taskcluster/kinds"
     for task in graph.tasks.values():
         task.task["metadata"]["source"] = f"{source}/{task.kind}"
+    return graph, label_to_taskid
+
+
+@register_morph
+def allow_preemptions(
+    graph: TaskGraph, label_to_taskid: dict[str, str], parameters: Any, graph_config: Any
+) -> tuple[TaskGraph, dict[str, str]]:
+    """Let tasks that go on from checkpoints be interrupted often: every machine taken away uses up a retry."""
+    for task in graph.tasks.values():
+        if "$LIMBECK_CHECKPOINTS" in json.dumps(task.task.get("payload", {}).get("command", "")):
+            task.task["retries"] = MOST_RETRIES
     return graph, label_to_taskid
 
 

@@ -108,6 +108,13 @@ def test_local_rendering_does_not_depend_on_the_deployments_workers(deployment: 
     assert generate_graph(make_config()).to_json() == before
 
 
+def test_trainings_may_lose_their_machine_often(deployment: Any, make_config: Any) -> None:
+    tasks = deployment.render(make_config())
+    for label in ("train-teacher-model-en-de-1", "distillation-student-model-train-en-de"):
+        assert tasks[label]["retries"] == 49
+    assert "retries" not in tasks["build-vocab-en-de"]
+
+
 def test_run_times_retries_expiry_and_artifacts(deployment: Any, make_config: Any) -> None:
     task = deployment.set(max_run_time=7200).render(make_config())[TRAIN]
     assert task["payload"]["maxRunTime"] == 7200

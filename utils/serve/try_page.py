@@ -18,7 +18,7 @@ from utils.serve.security import WORKER_POLICY
 
 _EXPORT = "browser"  # the folder that an export for the browser has beside other exports
 _TYPES = {".js": "text/javascript; charset=utf-8", ".wasm": "application/wasm"}
-_KEPT = {"Cache-Control": "private, max-age=3600"}
+_KEPT = {"Cache-Control": "no-cache"}  # kept, but asked about: another model has the same address
 
 routes = web.RouteTableDef()
 
