@@ -18,6 +18,22 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("repeatable")
 
+# Tests that share something costly, and so run in one process: a finished run, a cluster.
+_SHARING = {"pipeline_run": "run", "test_slurm_engine": "slurm", "test_slurm_catch_up": "slurm"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file's tests run in one process; those that take longest begin first."""
+
+    def group(item: pytest.Item) -> str:
+        parts = item.path.relative_to(PROJECT).with_suffix("").parts
+        return next((_SHARING[part] for part in parts if part in _SHARING), "/".join(parts))
+
+    items.sort(key=lambda item: group(item) != "run")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
