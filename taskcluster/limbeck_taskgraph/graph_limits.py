@@ -13,7 +13,6 @@ from taskgraph.util.verify import verifications
 from limbeck_taskgraph.deployment import deployment_of, repository_page
 from pipeline.common.errors import UserError
 
-
 MOST_RETRIES = 49  # what the queue's schema allows
 
 
