@@ -22,6 +22,7 @@ settings.load_profile("repeatable")
 _SHARING = {"pipeline_run": "run", "test_slurm_engine": "slurm", "test_slurm_catch_up": "slurm"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each file's tests run in one process; those that take longest begin first."""
 
