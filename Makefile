@@ -29,7 +29,7 @@ lint: venv
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import settings
 from web_server import WebServer, serve
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from limbeck_taskgraph.config_file import parse_training_config
 from limbeck_taskgraph.training_config import TrainingConfig
@@ -18,24 +19,28 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("repeatable")
 
+PROJECT = Path(__file__).resolve().parent.parent
+
+
 # Tests that share something costly, and so run in one process: a finished run, a cluster.
 _SHARING = {"pipeline_run": "run", "test_slurm_engine": "slurm", "test_slurm_catch_up": "slurm"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+class GroupScheduling(LoadScopeScheduling):
+    """Each file's tests run in one process, and so do those of files that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((_SHARING[part] for part in Path(path).with_suffix("").parts if part in _SHARING), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each file's tests run in one process; those that take longest begin first."""
-
-    def group(item: pytest.Item) -> str:
-        parts = item.path.relative_to(PROJECT).with_suffix("").parts
-        return next((_SHARING[part] for part in parts if part in _SHARING), "/".join(parts))
-
-    items.sort(key=lambda item: group(item) != "run")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-
-
-PROJECT = Path(__file__).resolve().parent.parent
+    """What takes longest begins first."""
+    items.sort(key=lambda item: "pipeline_run" not in item.path.parts)
 
 
 class ConfigMaker:
