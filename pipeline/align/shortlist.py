@@ -17,7 +17,7 @@ import numpy as np
 import sentencepiece
 
 from pipeline.align.bitext import Bitext, Ints
-from pipeline.align.corpus import CHUNK_CELLS, CorpusAligner
+from pipeline.align.corpus import CorpusAligner
 from pipeline.align.priors import Doubles
 from pipeline.align.symmetrize import Links
 from pipeline.common.command import run_command
@@ -27,8 +27,9 @@ from pipeline.model.hardware import cpu_threads
 
 logger = logging.getLogger(__name__)
 
+CHUNK_CELLS = 45_000_000  # of the sample: with 60 million 0.003 more of a test set is covered, and it takes 4 s longer
 # Counting links is less delicate than aligning: of what comes after the sample, small chunks are trained on once.
-LATER_SHARE = 6
+LATER_SHARE = 5
 LATER_ITERATIONS = 1
 # Pairs longer than this are few (1 in 100) and have a third of all combinations of a source and a target piece.
 LONGEST = 80
