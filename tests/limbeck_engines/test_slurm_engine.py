@@ -180,7 +180,9 @@ def test_a_group_is_cancelled_and_resumed(site: Site) -> None:
     assert site.states() == {"done": COMPLETED, "first": CANCELLED, "second": CANCELLED}
     assert site.engine.status(site.group).group.state == CANCELLED
     finished = site.row("done").finished
-    (site.engine.store.layout.checkpoints(first.digest) / "go").touch()
+    checkpoints = site.engine.store.layout.checkpoints(first.digest)
+    checkpoints.mkdir(parents=True, exist_ok=True)  # it may not have come so far
+    (checkpoints / "go").touch()
     again = SlurmEngine(site.folder / "runs")  # as `limbeck resume` has it, which is not told of a profile
     again.restart(site.group)
     assert again.run(site.group).succeeded

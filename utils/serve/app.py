@@ -11,10 +11,11 @@ from aiohttp.typedefs import Handler
 
 from pipeline.common.errors import TransientError, UserError
 from utils.serve import actions, curves, queue_api, runs_pages, scores_pages, task_pages, try_page
-from utils.serve.pages import ACCESS, HERE, RECORDS, SAMPLER, TEMPLATES, TRIED, Tried, page, templates
+from utils.serve.pages import ACCESS, HERE, RECORDS, REMOTE_LOGS, SAMPLER, TEMPLATES, TRIED, Tried, page, templates
 from utils.serve.records import Records
 from utils.serve.resources import Sampler
 from utils.serve.security import API, Access, add_headers, guard
+from utils.serve.task_logs import RemoteLogs
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def make_app(runs: Path | None, access: Access, tried: Tried | None = None, inte
     app.on_response_prepare.append(add_headers)
     if runs is not None:
         app[RECORDS] = Records(runs)
+        app[REMOTE_LOGS] = RemoteLogs()
         app[SAMPLER] = Sampler(app[RECORDS], interval)
         for module in (runs_pages, task_pages, curves, scores_pages, queue_api, actions):
             app.add_routes(module.routes)

@@ -19,11 +19,13 @@ from pipeline.model.browser_engine.files import ModelFiles
 from utils.serve.records import Records
 from utils.serve.resources import Sampler
 from utils.serve.security import Access
+from utils.serve.task_logs import RemoteLogs
 
 HERE = Path(__file__).parent
 
 ACCESS = web.AppKey("access", Access)
 RECORDS = web.AppKey("records", Records)
+REMOTE_LOGS = web.AppKey("remote logs", RemoteLogs)
 SAMPLER = web.AppKey("sampler", Sampler)
 TEMPLATES = web.AppKey("templates", jinja2.Environment)
 

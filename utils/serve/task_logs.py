@@ -1,7 +1,8 @@
 """A task's log, piece by piece: what is new since a page asked last, however long the log is."""
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def read_piece(path: Path, offset: int | None) -> Piece:
         lines.pop()
     writing, _ = clean(partial.decode("utf-8", "replace"))
     return Piece(start, start + whole, size, [clean(line) for line in lines], writing, at_end)
+
+
+class RemoteLogs:
+    """Logs that lie elsewhere, each fetched whole at most once in `period` seconds, whoever asks."""
+
+    def __init__(self, period: float = 10.0, most: int = 16) -> None:
+        self._period, self._most = period, most
+        self._fetched: dict[str, tuple[float, list[str]]] = {}
+
+    def lines(self, key: str, fetch: Callable[[], Iterable[str]]) -> list[str]:
+        when, lines = self._fetched.get(key, (0.0, []))
+        if not when or time.monotonic() - when > self._period:
+            lines = list(fetch())
+            self._fetched.pop(key, None)
+            self._fetched[key] = time.monotonic(), lines
+            while len(self._fetched) > self._most:
+                self._fetched.pop(next(iter(self._fetched)))
+        return lines
 
 
 def from_lines(lines: Iterable[str], offset: int | None) -> Piece:

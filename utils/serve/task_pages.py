@@ -17,7 +17,7 @@ from limbeck_taskgraph.differences import NEVER_RAN, differences, nearest
 from pipeline.common.errors import TransientError, UserError
 from utils.artifacts import Artifact, artifacts_of
 from utils.serve.curves import find_curve, plotly_style_ids, resource_figures
-from utils.serve.pages import RECORDS, SAMPLER, File, page, render
+from utils.serve.pages import RECORDS, REMOTE_LOGS, SAMPLER, File, page, render
 from utils.serve.previews import Preview, previews
 from utils.serve.queue_api import PREFIX
 from utils.serve.records import Session, shown_state
@@ -122,7 +122,14 @@ async def task_log(request: web.Request) -> web.StreamResponse:
         piece = read_piece(path, offset)
     else:
         piece = await request.app[RECORDS].ask_slowly(
-            lambda session: from_lines(session.engine_of(view.source).log_lines(view.source.task_id), offset)
+            lambda session: from_lines(
+                request.app[REMOTE_LOGS].lines(
+                    # What it says last is fetched when it has ended.
+                    f"{view.source.task_id} {view.state}",
+                    lambda: session.engine_of(view.source).log_lines(view.source.task_id),
+                ),
+                offset,
+            )
         )
     ended = piece.at_end and view.state not in (PENDING, RUNNING)
     return web.json_response({**dataclasses.asdict(piece), "ended": ended})

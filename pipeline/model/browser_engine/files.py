@@ -49,6 +49,11 @@ class ModelFiles:
             raise UserError(f"{folder / METADATA} has no {error}: export the model again") from error
 
     @property
+    def paths(self) -> list[Path]:
+        """All that the engine reads."""
+        return [self.model, *self.vocabs, *([self.shortlist] if self.shortlist else [])]
+
+    @property
     def precision(self) -> str:
         """Of the weights and of matrix products: "int8" or "float32"."""
         precision = str(self.options.get("gemm-precision", "float32"))

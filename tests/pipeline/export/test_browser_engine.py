@@ -188,7 +188,6 @@ def test_the_engine_keeps_tags(student):
     assert re.fullmatch(r"[^<]*<u>[^<>]+</u>[^<]*", within)
 
 
-@pytest.mark.slow
 def test_chromium_translates_as_node_does(student):
     jobs = jobs_of(student)
     assert translate_in_chromium(*jobs) == translate_in_node(*jobs)

@@ -13,7 +13,7 @@ from serve_site import serve_site
 from utils.serve.curves import read_records, resource_figures, training_figures
 from utils.serve.previews import first_lines, previews
 from utils.serve.resources import Sample, Series
-from utils.serve.task_logs import FIRST, clean, from_lines, read_piece
+from utils.serve.task_logs import FIRST, RemoteLogs, clean, from_lines, read_piece
 
 
 def lines_of(path: Path, offset: int | None = None) -> list[str]:
@@ -195,3 +195,20 @@ def test_samples_are_thinned_out_and_drawn() -> None:
     on_gpu = [Sample(float(number), 1.0, 1, 1, gpu=0.5, gpu_memory=3_000_000_000) for number in range(3)]
     assert {figure["key"] for figure in resource_figures(on_gpu)} == {"cpus", "memory", "gpu", "gpu-memory"}
     assert resource_figures([]) == []
+
+
+def test_a_log_of_elsewhere_is_fetched_once_for_all_who_look() -> None:
+    fetched: list[str] = []
+
+    def fetch() -> list[str]:
+        fetched.append("once")
+        return ["one\n"]
+
+    logs = RemoteLogs(period=60, most=2)
+    assert logs.lines("task running", fetch) == logs.lines("task running", fetch) == ["one\n"]
+    assert len(fetched) == 1
+    logs.lines("task completed", fetch)  # what it said last
+    assert len(fetched) == 2
+    hasty = RemoteLogs(period=0)
+    hasty.lines("task", fetch), hasty.lines("task", fetch)
+    assert len(fetched) == 4
