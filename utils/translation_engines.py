@@ -5,6 +5,7 @@ Each loads what it needs and nothing of the others, so that a command that trans
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def load_engine(engine: str, folder: Path, settings: Settings) -> Engine:
     return kinds[engine](folder, settings)
 
 
-class _PieceEngine:
+class _PieceEngine(ABC):
     """An engine that is given SentencePiece's ids; see Engine."""
 
     def __init__(self, vocabs: tuple[Vocab, Vocab]) -> None:
@@ -137,11 +138,12 @@ class _PieceEngine:
             translations[place] = text
         return translations
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (nothing has been started)
         """Nothing has been started."""
 
+    @abstractmethod
     def _decode_all(self, sources: Sequence[list[int]]) -> list[list[int]]:
-        raise NotImplementedError
+        """Target ids of source ids, both without the end of sentence. No source is empty."""
 
 
 class CTranslate2Engine(_PieceEngine):

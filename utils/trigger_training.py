@@ -28,7 +28,6 @@ from utils.common import (
     add_config_argument,
     add_runs_argument,
     add_target_argument,
-    catch_up,
     command_parser,
     config_path,
     read_config,
@@ -78,7 +77,6 @@ def _train(options: argparse.Namespace, words: Sequence[str]) -> int:
     wishes = wishes_of(options)
     config = read_config(options)
     engine = engine_class(options.engine).from_options(options.runs, options)
-    catch_up(engine.store)
     graph = generate_graph(config)
     plan = engine.plan(graph, config) or plan_run(engine.store, graph, config, wishes)
     expected = forecast(engine.store, graph, plan, probe=not options.no_probe)

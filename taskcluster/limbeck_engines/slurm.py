@@ -68,7 +68,6 @@ class SlurmEngine(RunsFolderEngine):
         engine = cls(runs_dir, options.slurm_profile)
         engine._slurm.check()
         load_profile(options.slurm_profile)
-        engine.reconcile_all()
         return engine
 
     # Handing over
@@ -170,17 +169,6 @@ class SlurmEngine(RunsFolderEngine):
         self._reconcile([group_id])
         rows = self.store.tasks(group_id)
         return GroupStatus(self.store.group(group_id), rows, Counter(row.state for row in rows))
-
-    def reconcile_all(self) -> None:
-        """Write down what became of all groups that Slurm has, so that what they finished is found."""
-        self._reconcile(
-            [
-                group.group_id
-                for group in self.store.groups()
-                # One that is recorded as pending was being handed over when that broke off.
-                if group.engine == "slurm" and group.state in (PENDING, RUNNING)
-            ]
-        )
 
     def _reconcile(self, group_ids: Iterable[str]) -> None:
         jobs: dict[str, list[SlurmJob] | None] = {}

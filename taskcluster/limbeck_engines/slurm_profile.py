@@ -1,6 +1,5 @@
 """How tasks become Slurm jobs on one cluster: the profile, a YAML file such as configs/engines/slurm.yml."""
 
-import difflib
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from limbeck_engines.machine import parse_size
 from limbeck_engines.slurm_client import parse_time
 from limbeck_engines.task import Task
 from limbeck_taskgraph.catalogue import ROOT
+from limbeck_taskgraph.config_file import exists, nearest
 from limbeck_taskgraph.section import Section
 from pipeline.common.errors import UserError
 
@@ -140,20 +140,20 @@ def _check_worker_types(path: Path, profile: Profile) -> None:
     for name in profile.workers:
         if name not in known:
             raise UserError(
-                f"{path}: workers.{name}: no such worker type{_nearest(name, known)}; known: {', '.join(known)}"
+                f"{path}: workers.{name}: no such worker type{nearest(name, known)}; known: {', '.join(known)}"
             )
 
 
 def _describe(item: Any, values: Any) -> str:
     # A union's error has one entry for each member, with the member's name as the last part of the place.
     place = [str(part) for part in item["loc"]]
-    while place and item["type"] not in ("missing", "extra_forbidden") and not _exists(values, place):
+    while place and item["type"] not in ("missing", "extra_forbidden") and not exists(values, place):
         place.pop()
     key = ".".join(place) or "the profile"
     if item["type"] == "extra_forbidden":
         section = Profile if len(place) == 1 else Worker
         known = [field.alias or name for name, field in section.model_fields.items()]
-        return f"{key}: unknown key{_nearest(place[-1], known)}; known keys here: {', '.join(known)}"
+        return f"{key}: unknown key{nearest(place[-1], known)}; known keys here: {', '.join(known)}"
     if item["type"] == "value_error":
         return f"{key}: {item['ctx']['error']}"
     if item["type"] == "string_type":
@@ -161,19 +161,3 @@ def _describe(item: Any, values: Any) -> str:
     field = Worker.model_fields.get(place[-1].replace("-", "_")) if place else None
     meaning = f" ({field.description})" if field is not None and field.description else ""
     return f"{key}: found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}{meaning}"
-
-
-def _exists(values: Any, place: list[str]) -> bool:
-    for part in place:
-        if isinstance(values, dict) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and part.isdigit() and int(part) < len(values):
-            values = values[int(part)]
-        else:
-            return False
-    return True
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -3,6 +3,7 @@
 import difflib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -75,7 +76,7 @@ def _problems(error: ValidationError, values: Any, root: Any) -> list[tuple[int,
     for item in error.errors():
         # A union's error has one entry per member, with the member's name as the last part of the place.
         place = tuple(str(part) for part in item["loc"])
-        while item["type"] != "missing" and item["type"] != "extra_forbidden" and place and not _exists(values, place):
+        while item["type"] != "missing" and item["type"] != "extra_forbidden" and place and not exists(values, place):
             place = place[:-1]
         if place not in found:
             found[place] = (_line(root, place), f"{'.'.join(place) or 'the config'}: {_describe(item, place, values)}")
@@ -88,12 +89,12 @@ def _describe(item: Any, place: tuple[str, ...], values: Any) -> str:
         return f"missing; {_field_help(place)}"
     if kind == "extra_forbidden":
         known = _keys(_section(place[:-1]))
-        return f"unknown key{_nearest(place[-1], known)}; known keys here: {', '.join(known)}"
+        return f"unknown key{nearest(place[-1], known)}; known keys here: {', '.join(known)}"
     value = _value(values, place)
     shown = f"found {value!r}" if value is not None else "found nothing (null)"
     if kind == "literal_error":
         allowed = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
-        return f"{shown}; allowed: {', '.join(allowed)}{_nearest(str(value), allowed)}"
+        return f"{shown}; allowed: {', '.join(allowed)}{nearest(str(value), allowed)}"
     if kind == "value_error":
         return f"{shown}; needed: {context['error']}"
     wanted = {
@@ -117,7 +118,8 @@ def _describe(item: Any, place: tuple[str, ...], values: Any) -> str:
     return f"{shown}; needed: {wanted}"
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The end of a sentence about a name that is not known: the nearest of those that are, if any is near."""
     close = difflib.get_close_matches(name.replace("_", "-"), known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -151,12 +153,13 @@ def _field_help(place: tuple[str, ...]) -> str:
     return field.description if field is not None and field.description else "it is required"
 
 
-def _exists(values: Any, place: tuple[str, ...]) -> bool:
+def exists(values: Any, place: Sequence[str]) -> bool:
+    """Whether there is something at a place, given by keys of mappings and indexes of lists, in a file's values."""
     missing = object()
     return _value(values, place, missing) is not missing
 
 
-def _value(values: Any, place: tuple[str, ...], default: Any = None) -> Any:
+def _value(values: Any, place: Sequence[str], default: Any = None) -> Any:
     for part in place:
         if isinstance(values, dict) and part in values:
             values = values[part]
